@@ -1,0 +1,114 @@
+# lisa: `make` builds ./lisa, `make help` lists the rest. Nothing is installed by `make` itself; `make deps` does that.
+
+CC ?= gcc
+CXX ?= g++
+BUILD ?= build
+PREFIX ?= /usr/local
+SANITIZE ?=
+
+FOLDERS := base kernels kernels/cpu tokenizer data model train cli
+C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
+CXX_SOURCES := $(wildcard $(addsuffix /*.cc,$(FOLDERS)))
+TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+APT_PACKAGES := gcc g++ make git ca-certificates pkg-config libsentencepiece-dev zlib1g-dev libopenblas-dev libjansson-dev \
+	libyaml-dev libutf8proc-dev libcmocka-dev
+
+# A sanitizer build has objects of its own.
+ifneq ($(SANITIZE),)
+BUILD := $(BUILD)/sanitize
+SANITIZE_FLAGS := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all
+endif
+
+WARNINGS := -Wall -Wextra -Werror -pedantic -Wshadow -Wvla
+COMMON := -O2 -g -I. -pthread -MMD -MP $(SANITIZE_FLAGS) $(WARNINGS)
+ALL_CFLAGS := -std=c11 -D_GNU_SOURCE -ffp-contract=off $(COMMON) -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
+ALL_CXXFLAGS := -std=c++17 $(COMMON) $(CXXFLAGS)
+LIBRARIES := -lsentencepiece -lopenblas -ljansson -lyaml -lutf8proc -lz -lm
+LINK = $(CXX) -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
+
+OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/%.o)
+PROGRAM := $(if $(SANITIZE),$(BUILD)/lisa,lisa)
+
+.DEFAULT_GOAL := all
+.PHONY: all check-deps deps test demo fuzz bench install format check-format check-includes tidy clean help FORCE
+
+all: $(PROGRAM)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@echo "SANITIZE=address,undefined, CC=clang, BUILD=dir, PREFIX=dir are settings, as in: make SANITIZE=address,undefined test"
+
+check-deps:
+	@tests/check_deps "$(CC)" "$(CXX)" $(APT_PACKAGES)
+
+deps: ## install the packages that the build and the tests need (apt, with sudo when not root)
+	@tests/install_deps $(APT_PACKAGES)
+
+$(BUILD)/%.o: %.c | check-deps
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -c $< -o $@
+
+$(BUILD)/%.o: %.cc | check-deps
+	@mkdir -p $(@D)
+	$(CXX) $(ALL_CXXFLAGS) -c $< -o $@
+
+# The commit is compiled into main.c alone; the header changes only when the commit does.
+$(BUILD)/version.h: FORCE
+	@mkdir -p $(@D)
+	@commit=$$(git describe --always --dirty 2>/dev/null || echo unknown); \
+	line="#define LISA_COMMIT \"$$commit\""; \
+	[ "$$(cat $@ 2>/dev/null)" = "$$line" ] || echo "$$line" > $@
+
+$(BUILD)/main.o: $(BUILD)/version.h
+$(BUILD)/main.o: ALL_CFLAGS += -I$(BUILD)
+
+$(PROGRAM): $(OBJECTS) $(BUILD)/main.o
+	$(LINK) $^ $(LIBRARIES) -o $@
+
+# Every tests/test_*.c is one cmocka program.
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/support.o $(OBJECTS)
+	$(LINK) $^ -lcmocka $(LIBRARIES) -o $@
+
+.SECONDARY:
+tests: $(PROGRAM) $(TESTS:%=$(BUILD)/tests/%)
+.PHONY: tests
+
+test: ## build and run every test; the last line counts them
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory tests check-includes
+	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TESTS:%=$(BUILD)/tests/%)
+
+demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
+	@$(MAKE) --no-print-directory deps
+	@$(MAKE) --no-print-directory all
+	@examples/demo
+
+# Every tests/fuzz/fuzz_*.c is one libFuzzer target; FUZZ_SECONDS each.
+FUZZ_SECONDS ?= 30
+fuzz: ## run each parser's fuzz target for FUZZ_SECONDS (needs clang)
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZERS)
+
+bench: all ## measure a training step against the machine's own matrix multiplication rate
+	@bench/run
+
+install: all ## copy the program to PREFIX/bin
+	install -D -m 755 lisa $(DESTDIR)$(PREFIX)/bin/lisa
+
+STYLED := $(shell git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' 2>/dev/null)
+format: ## rewrite the sources in the house style
+	clang-format-14 -i $(STYLED)
+
+check-format: ## fail when a source is not in the house style
+	@clang-format-14 --dry-run -Werror $(STYLED)
+
+check-includes: ## fail when a folder includes one above it
+	@tests/check_includes
+
+tidy: ## clang-tidy over the sources
+	@clang-tidy-14 --quiet $(C_SOURCES) main.c -- -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)
+
+clean: ## remove what was built
+	rm -rf build lisa
+
+-include $(OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)

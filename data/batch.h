@@ -1,0 +1,47 @@
+// batch.h - examples as tokens, and the micro-batches that an optimizer step is cut into.
+#pragma once
+#include "base/error.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+// All examples of a data set, tokenised, laid end to end.
+typedef struct Dataset {
+    int64_t count;    // examples
+    int64_t *starts;  // [count + 1]: example e is tokens starts[e] .. starts[e + 1] - 1
+    int32_t *ids;     // [starts[count]]
+    uint8_t *trained; // [starts[count]]: 1 when the token is a target
+    int64_t longest;  // tokens of the longest example
+    int64_t targets;  // trained tokens that have a token of their example before them
+} Dataset;
+
+void dataset_free(Dataset *dataset);
+
+// One micro-batch: whole sequences end to end in a fixed capacity of tokens. All arrays are owned by the micro-batch.
+typedef struct MicroBatch {
+    int64_t tokens; // capacity T; the tail beyond used has id 0, position 0 and ignored labels
+    int64_t used;   // tokens of real sequences
+    int32_t sequences;
+    int64_t targets;      // labels that are not ignored
+    int32_t *ids;         // [T]
+    int32_t *positions;   // [T], from 0 in each sequence
+    int32_t *starts;      // [sequences + 1] (room for T + 1)
+    int32_t *target_rows; // [targets] tokens with a label, ascending (room for T)
+    int32_t *labels;      // [targets] the label of each: the next token's id (room for T)
+    // the tokens grouped by id, for the embedding's gradient; the tail is left out
+    int32_t row_count;   // distinct ids
+    int32_t *rows;       // [row_count], ascending (room for T)
+    int32_t *row_starts; // [row_count + 1] (room for T + 1)
+    int32_t *row_tokens; // [used] token indices, ascending within a row (room for T)
+} MicroBatch;
+
+// false when memory runs out.
+bool micro_batch_create(MicroBatch *batch, int64_t tokens, Error *error);
+void micro_batch_free(MicroBatch *batch);
+// Empties it, then appends examples with micro_batch_add until that returns false (no room); then micro_batch_finish.
+void micro_batch_clear(MicroBatch *batch);
+bool micro_batch_add(MicroBatch *batch, const Dataset *dataset, int64_t example);
+void micro_batch_finish(MicroBatch *batch);
+
+// How many micro-batches of `tokens` capacity the given examples need when each goes, in order, into the last
+// micro-batch if it has room and else opens a new one. examples: [count] indices.
+int64_t micro_batches_needed(const Dataset *dataset, const int64_t *examples, int64_t count, int64_t tokens);

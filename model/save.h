@@ -1,0 +1,19 @@
+// save.h - writing the block store as a Hugging Face directory that transformers loads.
+#pragma once
+#include "model/source.h"
+#include "model/store.h"
+
+typedef struct SaveOptions {
+    uint64_t shard_bytes;       // largest safetensors file; 0: one file
+    int32_t eos[MODEL_EOS_MAX]; // end tokens trained with, first the one that ends a turn
+    int eos_count;              // 0: keep the configuration's
+} SaveOptions;
+
+// Bytes that model_save will write.
+bool model_save_bytes(const ModelSource *source, const BlockLayout *layout, uint64_t *bytes, Error *error);
+
+// Writes into an existing, empty directory: config.json (of the source, or made from GGUF metadata; dtype bfloat16),
+// model.safetensors (or shards with their index) and generation_config.json. The tokenizer's files are
+// tokenizer_write's. Every file is synced. On failure the caller removes the directory. Peak memory: one block.
+bool model_save(const ModelSource *source, BlockStore *store, const SaveOptions *options, const char *directory,
+                Error *error);

@@ -1,0 +1,37 @@
+// support.h - what the tests share: cmocka, temporary folders, comparing arrays, running the program.
+#pragma once
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdbool.h>
+
+#include "base/error.h"
+
+// Fails the test with the error's text when ok is false.
+void check(bool ok, const Error *error);
+
+// A fresh folder under the system's temporary folder; removed by remove_folder. In memory of the caller's.
+char *make_folder(void);
+void remove_folder(char *folder); // removes it with its content and frees the name
+
+// Writes text to folder/name and returns that path (caller's memory).
+char *write_file(const char *folder, const char *name, const void *bytes, size_t size);
+char *write_text(const char *folder, const char *name, const char *text);
+
+// Uniform in [-1, 1), a function of the two numbers.
+float noise(uint64_t key, uint64_t index);
+
+// Fails the test unless max|out - reference| <= tolerance * max|reference|; says where the worst element lies.
+void check_close(const char *what, const float *out, const float *reference, int64_t count, double tolerance);
+
+// Runs the program (environment variable LISA, default ./lisa) with a NULL-terminated list of arguments.
+typedef struct Run {
+    int exit_code; // 128 + signal when a signal ended it
+    char *out;     // stdout, caller's memory (run_free)
+    char *err;     // stderr
+} Run;
+Run run_lisa(const char *const *arguments);
+void run_free(Run *run);
