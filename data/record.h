@@ -1,0 +1,38 @@
+// record.h - one record of a data set, whatever its format was: a conversation, a text, or a prompt with completion.
+//
+// A Record made by a reader is valid: a conversation has an optional system message first, then user and assistant in
+// turn, user first, and ends with an assistant message that is not empty; every text is UTF-8 without NUL.
+#pragma once
+#include "tokenizer/template.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { RECORD_CHAT, RECORD_TEXT, RECORD_COMPLETION } RecordKind;
+
+typedef struct Record {
+    RecordKind kind;
+    bool alpaca; // a RECORD_CHAT from alpaca data, for which templates that are made for it have a form of their own
+
+    // RECORD_CHAT
+    Message *messages; // [count], the record's own array; the texts are borrowed from what was parsed
+    uint8_t *weights;  // [count]: 0 for an assistant message that is no target ("weight": 0), else 1
+    int count;
+    int capacity;
+    // Alpaca's "input", which belongs to the last user message and is not part of its text; NULL when there is none or
+    // it is empty. Templates without a form for it append "\n" and the input to that message.
+    const char *input;
+
+    // RECORD_COMPLETION, both not NULL
+    const char *prompt;
+    const char *completion;
+
+    // RECORD_TEXT
+    const char *text;
+} Record;
+
+// Empties a record, its memory kept for the next one; a zeroed Record is empty.
+void record_clear(Record *record);
+void record_free(Record *record);
+// Appends a message; false when memory runs out.
+bool record_add(Record *record, Role role, const char *text, bool target, Error *error);
