@@ -13,14 +13,14 @@ typedef struct BlockStore {
     bf16 *staging; // pinned memory for one block, when the device is not the host; else NULL
 } BlockStore;
 
-// Takes the memory of every block from the device arena (and staging from the pinned one). Fails on overflow.
+// Takes the memory of every block from the device arena, and staging from the pinned one (NULL where the device is the
+// host, so that blocks are filled in place). Fails on overflow.
 // Works on measuring arenas. The store's own table is freed with store_free; the weights belong to the arenas.
 bool store_create(BlockStore *store, const BlockLayout *layout, Arena *device, Arena *pinned, Error *error);
 void store_free(BlockStore *store);
 
-// The weights of a block, ready on the compute stream until store_release.
+// The weights of a block, ready on the compute stream.
 bf16 *store_acquire(BlockStore *store, int block);
-void store_release(BlockStore *store, int block);
 
 // Host memory of block_elements elements to fill with a block's weights; store_put_finish brings them to their place.
 bf16 *store_put(BlockStore *store, int block);
