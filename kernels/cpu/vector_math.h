@@ -1,0 +1,109 @@
+// vector_math.h - the arithmetic that the CPU kernels share: exp, bf16 widening, and sums with a fixed order.
+//
+// Everything here is inlined into kernels (CPU_KERNEL) and takes the instruction set of its caller. Element-wise
+// functions are plain scalar code that the compiler vectorises in the caller's loop. Sums run in 8 lanes whatever the
+// instruction set, and the lanes are added as a fixed tree: equal bits on every machine.
+#pragma once
+#include "kernels/cpu/cpu.h"
+#include <math.h>
+
+#define LANES 8 // of every sum, whatever the instruction set
+
+typedef float FloatLanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef int32_t IntLanes __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+// e^x to about 1 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial for e^r, and 2^n in two factors so that
+// denormal results are right. Infinite above 88.73, 0 below -104, NaN stays NaN.
+// Coefficients: Taylor's through r^7 (truncation 5e-9 relative). Range reduction after Cody and Waite.
+CPU_INLINE float vector_exp(float x) {
+    const float round_magic = 0x1.8p23f; // added, it leaves the nearest integer in the low bits
+    x = x > 90.0f ? 90.0f : x;
+    x = x < -105.0f ? -105.0f : x;
+    float shifted = fmaf(x, 0x1.715476p0f, round_magic);
+    float n = shifted - round_magic;
+    float r = fmaf(n, -0x1.62e4p-1f, x);
+    r = fmaf(n, -0x1.7f7d1cp-20f, r);
+    float p = 0x1.a01a02p-13f; // 1/5040
+    p = fmaf(p, r, 0x1.6c16c2p-10f);
+    p = fmaf(p, r, 0x1.111112p-7f);
+    p = fmaf(p, r, 0x1.555556p-5f);
+    p = fmaf(p, r, 0x1.555556p-3f);
+    p = fmaf(p, r, 0.5f);
+    p = fmaf(p * r, r, r) + 1.0f;
+    int32_t exponent = (int32_t)(float_bits(shifted) - float_bits(round_magic));
+    int32_t half = exponent >> 1;
+    float low = float_from_bits((uint32_t)(half + 127) << 23);
+    float high = float_from_bits((uint32_t)(exponent - half + 127) << 23);
+    return p * low * high;
+}
+
+// 1 / (1 + e^-x)
+CPU_INLINE float vector_sigmoid(float x) {
+    return 1.0f / (1.0f + vector_exp(-x));
+}
+
+// ---- over arrays; any count >= 0, no alignment needed --------------------------------------------------------------
+
+CPU_INLINE void vector_widen(float *restrict out, const bf16 *restrict in, int64_t count) {
+    for (int64_t i = 0; i < count; i++) out[i] = bf16_to_float(in[i]);
+}
+
+// The sum of the lanes as a fixed tree.
+CPU_INLINE float lanes_total(float *lanes) {
+    for (int half = LANES / 2; half; half /= 2) {
+        for (int j = 0; j < half; j++) lanes[j] += lanes[j + half];
+    }
+    return lanes[0];
+}
+
+CPU_INLINE float vector_sum(const float *x, int64_t count) {
+    FloatLanes sums[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (int u = 0; u < 4; u++) {
+            FloatLanes part;
+            memcpy(&part, x + i + u * LANES, sizeof part);
+            sums[u] += part;
+        }
+    }
+    float lanes[LANES];
+    FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    memcpy(lanes, &all, sizeof lanes);
+    for (; i < count; i++) lanes[i % LANES] += x[i];
+    return lanes_total(lanes);
+}
+
+CPU_INLINE float vector_dot(const float *x, const float *y, int64_t count) {
+    FloatLanes sums[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (int u = 0; u < 4; u++) {
+            FloatLanes a, c;
+            memcpy(&a, x + i + u * LANES, sizeof a);
+            memcpy(&c, y + i + u * LANES, sizeof c);
+            sums[u] += a * c;
+        }
+    }
+    float lanes[LANES];
+    FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    memcpy(lanes, &all, sizeof lanes);
+    for (; i < count; i++) lanes[i % LANES] += x[i] * y[i];
+    return lanes_total(lanes);
+}
+
+// The largest element, at least `least`; NaNs are passed over (a sum of exponentials over them is NaN anyway).
+CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
+    FloatLanes top;
+    for (int j = 0; j < LANES; j++) top[j] = least;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        FloatLanes part;
+        memcpy(&part, x + i, sizeof part);
+        IntLanes larger = part > top;
+        top = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)top & ~larger));
+    }
+    float result = least;
+    for (int j = 0; j < LANES; j++) result = top[j] > result ? top[j] : result;
+    for (; i < count; i++) result = x[i] > result ? x[i] : result;
+    return result;
+}
