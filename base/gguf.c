@@ -186,8 +186,13 @@ static bool place_tensors(GgufFile *file, size_t data_start, size_t alignment, E
     for (size_t i = 0; i < file->tensor_count; i++) {
         GgufTensor *tensor = &file->tensors[i];
         size_t end;
-        if (tensor->offset % alignment || !size_add(tensor->offset, data_start, &tensor->offset) ||
-            !size_add(tensor->offset, tensor->bytes, &end) || end > file->map.size) {
+        if (tensor->offset % alignment) {
+            error_set(error, "%s: the data of tensor \"%s\" does not start on a multiple of %zu bytes", file->where,
+                      tensor->name, alignment);
+            return error_hint(error, HINT_DAMAGED);
+        }
+        if (!size_add(tensor->offset, data_start, &tensor->offset) || !size_add(tensor->offset, tensor->bytes, &end) ||
+            end > file->map.size) {
             error_set(error, "%s: the data of tensor \"%s\" (%zu bytes) does not lie inside the file (%zu bytes)",
                       file->where, tensor->name, tensor->bytes, file->map.size);
             return error_hint(error, HINT_DAMAGED);
