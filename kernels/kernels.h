@@ -92,16 +92,18 @@ struct Backend {
     void (*embed_backward)(Backend *b, float *gradient, const Activation *dout, const int32_t *rows,
                            const int32_t *starts, const int32_t *order, int64_t row_count, int64_t d, Stream *stream);
 
-    // ---- linear: W is [n, k] as in PyTorch -----------------------------------------------------------------------
-    // out[T, n] = x[T, k] W^T + bias + add.  bias: [n] or NULL; add: [T, n] or NULL, may be out itself.
+    // ---- linear: W is [n, k] as in PyTorch ----------------------------------------------------------------------
+    // Rows of out and dout are `stride` elements apart, stride >= n (n: contiguous; more for padded logits).
+    // out[T, n] = x[T, k] W^T + bias + add.  bias: [n] or NULL; add: [T, stride] or NULL, may be out itself.
     void (*linear_forward)(Backend *b, Activation *out, const Activation *x, const bf16 *weight, const bf16 *bias,
-                           const Activation *add, int64_t tokens, int64_t n, int64_t k, Stream *stream);
-    // dx[T, k] = dout[T, n] W (+ dx when accumulate)
+                           const Activation *add, int64_t tokens, int64_t n, int64_t k, int64_t stride, Stream *stream);
+    // dx[T, k] = dout[T, n] W
     void (*linear_backward_input)(Backend *b, Activation *dx, const Activation *dout, const bf16 *weight,
-                                  int64_t tokens, int64_t n, int64_t k, bool accumulate, Stream *stream);
+                                  int64_t tokens, int64_t n, int64_t k, int64_t stride, Stream *stream);
     // gradient[n, k] += dout^T x; bias_gradient[n] += column sums of dout (NULL: none)
     void (*linear_backward_weight)(Backend *b, float *gradient, float *bias_gradient, const Activation *dout,
-                                   const Activation *x, int64_t tokens, int64_t n, int64_t k, Stream *stream);
+                                   const Activation *x, int64_t tokens, int64_t n, int64_t k, int64_t stride,
+                                   Stream *stream);
 
     // ---- RMSNorm ------------------------------------------------------------------------------------------------
     // sum = x + add (add NULL: x is used as it is and sum is not written); out = sum * rstd * gain,
