@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-json_t *json_parse(const char *text, size_t size, const char *where, int64_t first_line, Error *error) {
+json_t *json_parse(const char *text, size_t size, const char *where, int64_t line, int64_t column, Error *error) {
     json_error_t problem;
     json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
     if (value) return value;
-    error_set(error, "%s:%lld:%d: malformed JSON: %s", where, (long long)(first_line + problem.line - 1),
-              problem.column, problem.text);
+    int64_t in_line = problem.line == 1 ? column - 1 : 0; // what stands before the text in its first line
+    error_set(error, "%s:%lld:%lld: malformed JSON: %s", where, (long long)(line + problem.line - 1),
+              (long long)(in_line + problem.column), problem.text);
     error_hint(error, "mend the file at that place; `python3 -m json.tool FILE` checks it");
     return NULL;
 }
@@ -18,7 +19,7 @@ json_t *json_read_file(const char *path, size_t limit, Error *error) {
     char *text;
     size_t size;
     if (!file_read(path, limit, &text, &size, error)) return NULL;
-    json_t *value = json_parse(text, size, path, 1, error);
+    json_t *value = json_parse(text, size, path, 1, 1, error);
     free(text);
     return value;
 }

@@ -38,6 +38,7 @@ typedef struct MicroBatch {
     int32_t *rows;       // [row_count], ascending (room for T)
     int32_t *row_starts; // [row_count + 1] (room for T + 1)
     int32_t *row_tokens; // [used] token indices, ascending within a row (room for T)
+    int32_t *spare;      // [T] what sorting needs
 } MicroBatch;
 
 // tokens: the capacity, 1 .. INT32_MAX - 1. false when memory runs out.

@@ -155,12 +155,12 @@ static void json_errors_name_the_place(void **state) {
     (void)state;
     Error error = {0};
     const char *text = "{\"a\": 1,\n \"b\": }";
-    assert_null(json_parse(text, strlen(text), "x.json", 10, &error));
+    assert_null(json_parse(text, strlen(text), "x.json", 10, 1, &error));
     assert_non_null(strstr(error.text, "x.json:11:"));
     text = "{\"a\": 1, \"a\": 2}";
-    assert_null(json_parse(text, strlen(text), "x.json", 1, &error));
+    assert_null(json_parse(text, strlen(text), "x.json", 1, 1, &error));
     text = "{\"a\": 1, \"b\": \"text\", \"c\": null, \"d\": 4.0}";
-    json_t *object = json_parse(text, strlen(text), "x.json", 1, &error);
+    json_t *object = json_parse(text, strlen(text), "x.json", 1, 1, &error);
     check(object, &error);
     int64_t integer = 7;
     check(json_get_integer(object, "c", &integer, "x.json", &error), &error);
