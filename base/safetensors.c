@@ -148,7 +148,7 @@ static bool parse(SafetensorsFile *file, Error *error) {
         error_set(error, "%s: not a safetensors file: it does not start with a header", file->where);
         return error_hint(error, HINT_DAMAGED);
     }
-    file->header = json_parse(header, length, file->where, 1, error);
+    file->header = json_parse(header, length, file->where, 1, 1, error);
     if (!file->header) {
         error_context(error, "safetensors header");
         return error_hint(error, HINT_DAMAGED);
