@@ -1,0 +1,85 @@
+// test_cli.c - the program from outside: exit codes, what goes to stdout and what to stderr, and exact messages.
+#include "tests/support.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN(...) run_lisa((const char *const[]){__VA_ARGS__, NULL})
+
+static void ends_with_error(Run run, int exit_code, const char *expected) {
+    assert_int_equal(run.exit_code, exit_code);
+    assert_string_equal(run.err, expected);
+    assert_string_equal(run.out, "");
+    run_free(&run);
+}
+
+static void test_version(void **state) {
+    (void)state;
+    Run run = RUN("--version");
+    assert_int_equal(run.exit_code, 0);
+    assert_int_equal(strncmp(run.out, "lisa ", 5), 0);
+    assert_non_null(strstr(run.out, "\ncompiler: "));
+    assert_non_null(strstr(run.out, "\nbackends: cpu"));
+    assert_string_equal(run.err, "");
+    run_free(&run);
+}
+
+// The commands as `lisa --help` lists them; each has a page of its own.
+static void test_help_of_each_command(void **state) {
+    (void)state;
+    Run list = RUN("--help");
+    assert_int_equal(list.exit_code, 0);
+    int commands = 0;
+    for (char *line = strtok(list.out, "\n"); line; line = strtok(NULL, "\n")) {
+        char name[32], usage[64];
+        if (strncmp(line, "  ", 2) || sscanf(line, " %31s", name) != 1) continue;
+        Run page = RUN(name, "--help");
+        assert_int_equal(page.exit_code, 0);
+        assert_string_equal(page.err, "");
+        snprintf(usage, sizeof usage, "usage: lisa %s", name);
+        assert_non_null(strstr(page.out, usage));
+        assert_non_null(strstr(page.out, "-h, --help"));
+        run_free(&page);
+        commands++;
+    }
+    assert_true(commands > 0);
+    run_free(&list);
+}
+
+static void test_no_command(void **state) {
+    (void)state;
+    Run run = run_lisa((const char *const[]){NULL});
+    assert_int_equal(run.exit_code, 2);
+    assert_string_equal(run.out, "");
+    assert_non_null(strstr(run.err, "usage: lisa COMMAND"));
+    run_free(&run);
+}
+
+static void test_wrong_use(void **state) {
+    (void)state;
+    ends_with_error(RUN("optoins"), 2, "lisa: error: unknown command optoins\nHINT: did you mean lisa options?\n");
+    ends_with_error(RUN("42"), 2, "lisa: error: unknown command 42\nHINT: lisa --help lists the commands\n");
+    ends_with_error(RUN("options", "--frobnicate"), 2,
+                    "lisa: error: unknown option frobnicate\nHINT: --help lists the options\n");
+}
+
+// A full disk behind stdout is not silently a success.
+static void test_stdout_that_cannot_be_written(void **state) {
+    (void)state;
+    const char *program = getenv("LISA");
+    char command[512];
+    snprintf(command, sizeof command, "'%s' options >/dev/full 2>/dev/null", program ? program : "./lisa");
+    int status = system(command);
+    assert_true(status != -1 && status != 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_help_of_each_command),
+        cmocka_unit_test(test_no_command),
+        cmocka_unit_test(test_wrong_use),
+        cmocka_unit_test(test_stdout_that_cannot_be_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
