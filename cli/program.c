@@ -80,7 +80,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
         Error error = {0};
         int exit_code = ERROR_EXIT_FAILED;
         bool good = run_command(&commands[i], argc - 2, argv + 2, &exit_code, &error);
-        if (fflush(stdout) && good) good = error_system(&error, "cannot write to", "stdout");
+        if ((fflush(stdout) || ferror(stdout)) && good) good = error_system(&error, "cannot write to", "stdout");
         if (good) return exit_code;
         log_progress(NULL);
         print_error(&error);

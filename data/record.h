@@ -31,8 +31,17 @@ typedef struct Record {
     const char *text;
 } Record;
 
+// What became of a record: with RECORD_BAD the error's text is the reason it cannot be used, in words that follow
+// "file:line: "; RECORD_FAILED ends the program.
+typedef enum { RECORD_GOOD, RECORD_BAD, RECORD_FAILED } RecordResult;
+
+// Sets the reason and returns RECORD_BAD.
+RecordResult record_bad(Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 // Empties a record, its memory kept for the next one; a zeroed Record is empty.
 void record_clear(Record *record);
 void record_free(Record *record);
-// Appends a message; false when memory runs out.
+// Appends a message; target: whether an assistant message is trained. false when memory runs out.
 bool record_add(Record *record, Role role, const char *text, bool target, Error *error);
+// Checks what the head of this file promises of a conversation. Reasons count messages from 1.
+RecordResult record_check_chat(const Record *record, Error *error);

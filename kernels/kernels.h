@@ -59,6 +59,8 @@ struct Backend {
     const char *name;       // "cpu" or "cuda"
     ElementType activation; // element type of Activation
     size_t activation_size; // its bytes
+    int64_t token_multiple; // the numbers of tokens it is called with are rounded up to this (tail tokens fill up)
+    bool unified;           // device memory is host memory: no staging is needed
     size_t workspace_bytes; // scratch the backend allocated for itself at creation, listed by the plan
     ThreadPool *threads;    // for host work; owned by the backend
 
