@@ -148,6 +148,9 @@ static const Backend CPU_TABLE = {
     .event_wait = cpu_event_wait,
     .synchronize = cpu_synchronize,
     .check = cpu_check,
+    .linear_forward = cpu_linear_forward,
+    .linear_backward_input = cpu_linear_backward_input,
+    .linear_backward_weight = cpu_linear_backward_weight,
 };
 
 static InstructionSet best_instructions(void) {

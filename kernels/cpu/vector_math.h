@@ -11,6 +11,7 @@
 
 typedef float FloatLanes __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t IntLanes __attribute__((vector_size(LANES * sizeof(int32_t))));
+typedef bf16 Bf16Lanes __attribute__((vector_size(LANES * sizeof(bf16))));
 
 // e^x to about 1 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, a polynomial for e^r, and 2^n in two factors so that
 // denormal results are right. Infinite above 88.73, 0 below -104, NaN stays NaN.
@@ -88,6 +89,26 @@ CPU_INLINE float vector_dot(const float *x, const float *y, int64_t count) {
     FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
     memcpy(lanes, &all, sizeof lanes);
     for (; i < count; i++) lanes[i % LANES] += x[i] * y[i];
+    return lanes_total(lanes);
+}
+
+// x . y with y in bf16.
+CPU_INLINE float vector_dot_bf16(const float *x, const bf16 *y, int64_t count) {
+    FloatLanes sums[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (int u = 0; u < 4; u++) {
+            FloatLanes a;
+            Bf16Lanes c;
+            memcpy(&a, x + i + u * LANES, sizeof a);
+            memcpy(&c, y + i + u * LANES, sizeof c);
+            sums[u] += a * (FloatLanes)(__builtin_convertvector(c, IntLanes) << 16);
+        }
+    }
+    float lanes[LANES];
+    FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    memcpy(lanes, &all, sizeof lanes);
+    for (; i < count; i++) lanes[i % LANES] += x[i] * bf16_to_float(y[i]);
     return lanes_total(lanes);
 }
 
