@@ -82,11 +82,12 @@ void cpu_embed_backward(Backend *b, float *gradient, const Activation *dout, con
                         const int32_t *order, int64_t row_count, int64_t d, Stream *stream);
 
 void cpu_linear_forward(Backend *b, Activation *out, const Activation *x, const bf16 *weight, const bf16 *bias,
-                        const Activation *add, int64_t tokens, int64_t n, int64_t k, Stream *stream);
+                        const Activation *add, int64_t tokens, int64_t n, int64_t k, int64_t stride, Stream *stream);
 void cpu_linear_backward_input(Backend *b, Activation *dx, const Activation *dout, const bf16 *weight, int64_t tokens,
-                               int64_t n, int64_t k, bool accumulate, Stream *stream);
+                               int64_t n, int64_t k, int64_t stride, Stream *stream);
 void cpu_linear_backward_weight(Backend *b, float *gradient, float *bias_gradient, const Activation *dout,
-                                const Activation *x, int64_t tokens, int64_t n, int64_t k, Stream *stream);
+                                const Activation *x, int64_t tokens, int64_t n, int64_t k, int64_t stride,
+                                Stream *stream);
 
 void cpu_gather_rows(Backend *b, Activation *out, const Activation *x, const int32_t *index, int64_t count, int64_t d,
                      Stream *stream);

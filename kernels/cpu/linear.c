@@ -15,20 +15,20 @@
 #define FEW_TOKENS   8   // up to here the weight is not widened to a panel
 #define ROWS_TASK    64  // weight rows of a task when there are few tokens
 
-_Static_assert(TILE_COLUMNS * TILE_DEPTH <= PANEL_FLOATS, "a tile's weights fill at most the panel");
+_Static_assert(TILE_COLUMNS *TILE_DEPTH <= PANEL_FLOATS, "a tile's weights fill at most the panel");
 
 // One of the three products; only the pointers that it uses are set.
 typedef struct Linear {
     CpuBackend *cpu;
-    float *out;          // [rows, columns] of the product
-    const float *left;   // x or dout
-    const float *right;  // x, for the weight gradient
-    const bf16 *weight;  // [n, k]
-    const bf16 *bias;    // [n] or NULL
-    const float *add;    // [T, n] or NULL
+    float *out;           // [rows, columns] of the product
+    const float *left;    // x or dout
+    const float *right;   // x, for the weight gradient
+    const bf16 *weight;   // [n, k]
+    const bf16 *bias;     // [n] or NULL
+    const float *add;     // [T, n] or NULL
     float *bias_gradient; // [n] or NULL
     int64_t tokens, n, k;
-    bool accumulate;
+    int64_t stride;                  // of the rows of out (forward) or dout (backward), and of add
     int64_t tile_rows, tile_columns; // of the output
     int64_t column_tiles;
 } Linear;
@@ -75,9 +75,9 @@ CPU_KERNEL(widen_panel, (float *panel, const bf16 *weight, int64_t rows, int64_t
            (panel, weight, rows, columns, stride))
 
 // Adds the bias and rounds: what CUDA does in the epilogue of its product.
-static void finish_rows(const Linear *l, Tile tile, int64_t columns) {
+static void finish_rows(const Linear *l, Tile tile, int64_t stride) {
     for (int64_t t = tile.row; t < tile.row + tile.rows; t++) {
-        float *row = l->out + t * columns + tile.column;
+        float *row = l->out + t * stride + tile.column;
         for (int64_t j = 0; l->bias && j < tile.columns; j++) row[j] += bf16_to_float(l->bias[tile.column + j]);
         cpu_round(l->cpu, row, tile.columns);
     }
@@ -88,11 +88,11 @@ static void finish_rows(const Linear *l, Tile tile, int64_t columns) {
 static void forward_tile(void *context, int64_t index, int worker) {
     const Linear *l = context;
     Tile tile = tile_at(l, index, l->tokens, l->n);
-    float *out = l->out + tile.row * l->n + tile.column;
+    float *out = l->out + tile.row * l->stride + tile.column;
     if (l->add && l->add != l->out) {
-        const float *add = l->add + tile.row * l->n + tile.column;
+        const float *add = l->add + tile.row * l->stride + tile.column;
         for (int64_t t = 0; t < tile.rows; t++)
-            memcpy(out + t * l->n, add + t * l->n, (size_t)tile.columns * sizeof *out);
+            memcpy(out + t * l->stride, add + t * l->stride, (size_t)tile.columns * sizeof *out);
     }
     float *panel = l->cpu->panels + (int64_t)worker * PANEL_FLOATS;
     int64_t depth = even_part(l->k, TILE_DEPTH);
@@ -101,9 +101,9 @@ static void forward_tile(void *context, int64_t index, int worker) {
         widen_panel(l->cpu->instructions)(panel, l->weight + tile.column * l->k + i, tile.columns, depth, l->k);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tile.rows, (int)tile.columns, (int)depth, 1.0f,
                     l->left + tile.row * l->k + i, (int)l->k, panel, (int)depth, i || l->add ? 1.0f : 0.0f, out,
-                    (int)l->n);
+                    (int)l->stride);
     }
-    finish_rows(l, tile, l->n);
+    finish_rows(l, tile, l->stride);
 }
 
 // Weight rows first .. last - 1 against every one of a few tokens. A row stays in the first-level cache for them all.
@@ -112,8 +112,8 @@ CPU_INLINE void few_tokens_body(const Linear *l, int64_t first, int64_t last) {
         const bf16 *weight = l->weight + r * l->k;
         float bias = l->bias ? bf16_to_float(l->bias[r]) : 0.0f;
         for (int64_t t = 0; t < l->tokens; t++) {
-            float add = l->add ? l->add[t * l->n + r] : 0.0f;
-            l->out[t * l->n + r] = vector_dot_bf16(l->left + t * l->k, weight, l->k) + add + bias;
+            float add = l->add ? l->add[t * l->stride + r] : 0.0f;
+            l->out[t * l->stride + r] = vector_dot_bf16(l->left + t * l->k, weight, l->k) + add + bias;
         }
     }
 }
@@ -123,15 +123,15 @@ static void few_tokens_rows(void *context, int64_t first, int64_t last, int work
     const Linear *l = context;
     (void)worker;
     few_tokens(l->cpu->instructions)(l, first, last);
-    for (int64_t t = 0; t < l->tokens; t++) cpu_round(l->cpu, l->out + t * l->n + first, last - first);
+    for (int64_t t = 0; t < l->tokens; t++) cpu_round(l->cpu, l->out + t * l->stride + first, last - first);
 }
 
 void cpu_linear_forward(Backend *b, Activation *out, const Activation *x, const bf16 *weight, const bf16 *bias,
-                        const Activation *add, int64_t tokens, int64_t n, int64_t k, Stream *stream) {
+                        const Activation *add, int64_t tokens, int64_t n, int64_t k, int64_t stride, Stream *stream) {
     (void)stream;
     if (tokens <= 0) return;
     Linear l = {.cpu = cpu_backend(b), .out = out, .left = x, .weight = weight, .bias = bias, .add = add};
-    l.tokens = tokens, l.n = n, l.k = k;
+    l.tokens = tokens, l.n = n, l.k = k, l.stride = stride;
     if (tokens <= FEW_TOKENS) {
         cpu_for_rows(l.cpu, n, ROWS_TASK, few_tokens_rows, &l);
         return;
@@ -152,18 +152,18 @@ static void backward_input_tile(void *context, int64_t index, int worker) {
         if (depth > l->n - i) depth = l->n - i;
         widen_panel(l->cpu->instructions)(panel, l->weight + i * l->k + tile.column, depth, tile.columns, l->k);
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)tile.rows, (int)tile.columns, (int)depth, 1.0f,
-                    l->left + tile.row * l->n + i, (int)l->n, panel, (int)tile.columns,
-                    i || l->accumulate ? 1.0f : 0.0f, out, (int)l->k);
+                    l->left + tile.row * l->stride + i, (int)l->stride, panel, (int)tile.columns, i ? 1.0f : 0.0f, out,
+                    (int)l->k);
     }
     finish_rows(l, tile, l->k);
 }
 
 void cpu_linear_backward_input(Backend *b, Activation *dx, const Activation *dout, const bf16 *weight, int64_t tokens,
-                               int64_t n, int64_t k, bool accumulate, Stream *stream) {
+                               int64_t n, int64_t k, int64_t stride, Stream *stream) {
     (void)stream;
     if (tokens <= 0) return;
-    Linear l = {.cpu = cpu_backend(b), .out = dx, .left = dout, .weight = weight, .accumulate = accumulate};
-    l.tokens = tokens, l.n = n, l.k = k;
+    Linear l = {.cpu = cpu_backend(b), .out = dx, .left = dout, .weight = weight};
+    l.tokens = tokens, l.n = n, l.k = k, l.stride = stride;
     int64_t tiles = cut_tiles(&l, tokens, k);
     thread_pool_run(b->threads, tiles, backward_input_tile, &l);
 }
@@ -173,7 +173,7 @@ static void backward_weight_tile(void *context, int64_t index, int worker) {
     (void)worker;
     Tile tile = tile_at(l, index, l->n, l->k);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)tile.rows, (int)tile.columns, (int)l->tokens, 1.0f,
-                l->left + tile.row, (int)l->n, l->right + tile.column, (int)l->k, 1.0f,
+                l->left + tile.row, (int)l->stride, l->right + tile.column, (int)l->k, 1.0f,
                 l->out + tile.row * l->k + tile.column, (int)l->k);
 }
 
@@ -183,17 +183,18 @@ static void bias_columns(void *context, int64_t first, int64_t last, int worker)
     (void)worker;
     double sums[ROWS_TASK] = {0};
     for (int64_t t = 0; t < l->tokens; t++) {
-        for (int64_t j = first; j < last; j++) sums[j - first] += l->left[t * l->n + j];
+        for (int64_t j = first; j < last; j++) sums[j - first] += l->left[t * l->stride + j];
     }
     for (int64_t j = first; j < last; j++) l->bias_gradient[j] += (float)sums[j - first];
 }
 
 void cpu_linear_backward_weight(Backend *b, float *gradient, float *bias_gradient, const Activation *dout,
-                                const Activation *x, int64_t tokens, int64_t n, int64_t k, Stream *stream) {
+                                const Activation *x, int64_t tokens, int64_t n, int64_t k, int64_t stride,
+                                Stream *stream) {
     (void)stream;
     if (tokens <= 0) return;
     Linear l = {.cpu = cpu_backend(b), .out = gradient, .left = dout, .right = x, .bias_gradient = bias_gradient};
-    l.tokens = tokens, l.n = n, l.k = k;
+    l.tokens = tokens, l.n = n, l.k = k, l.stride = stride;
     int64_t tiles = cut_tiles(&l, n, k);
     thread_pool_run(b->threads, tiles, backward_weight_tile, &l);
     if (bias_gradient) cpu_for_rows(l.cpu, n, ROWS_TASK, bias_columns, &l);
