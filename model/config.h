@@ -1,6 +1,7 @@
 // config.h - the shape of a LLaMA-family model, read from config.json or from GGUF metadata, validated on reading.
 #pragma once
 #include "base/error.h"
+#include "base/gguf.h"
 #include "base/json.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,5 +51,10 @@ bool model_config_read(ModelConfig *config, const char *path, Error *error);
 const char *model_family_name(ModelFamily family);   // "llama", "mistral", "qwen2": config.json's model_type
 int64_t model_parameters(const ModelConfig *config); // the number of weights, a tied matrix counted once
 
-// Rotary tables for positions 0 .. positions-1: cosine and sine, each [positions, D / 2], computed in double.
+// Reads the metadata of a GGUF file of the architectures llama (Mistral too) and qwen2. A llama3 rope scaling, which is
+// there only as the tensor rope_freqs.weight, is recovered from it; other such factors are refused.
+bool model_config_from_gguf(ModelConfig *config, const GgufFile *file, Error *error);
+
+// Rotary tables for positions 0 .. positions-1: cosine and sine, each [positions, D / 2]. Frequencies and angles are
+// fp32 as in transformers; the cosine and sine of an angle are correctly rounded.
 void model_rope_tables(const ModelConfig *config, int64_t positions, float *cosine, float *sine);

@@ -4,7 +4,7 @@
 #include "tests/support.h"
 #include <stdlib.h>
 
-#define GOLDEN "tests/golden/gguf_blocks.gguf" // made by tests/golden/gguf_blocks.py
+#define GOLDEN "tests/golden/gguf_blocks.gguf" // made by tests/golden/make_gguf_blocks.py
 
 static void test_dequantize_as_gguf_py(void **state) {
     (void)state;
