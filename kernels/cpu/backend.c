@@ -151,6 +151,17 @@ static const Backend CPU_TABLE = {
     .linear_forward = cpu_linear_forward,
     .linear_backward_input = cpu_linear_backward_input,
     .linear_backward_weight = cpu_linear_backward_weight,
+    .rmsnorm_forward = cpu_rmsnorm_forward,
+    .rmsnorm_rebuild = cpu_rmsnorm_rebuild,
+    .rmsnorm_backward = cpu_rmsnorm_backward,
+    .rmsnorm_scratch = cpu_rmsnorm_scratch,
+    .rope = cpu_rope,
+    .attention_forward = cpu_attention_forward,
+    .attention_backward = cpu_attention_backward,
+    .attention_scratch = cpu_attention_scratch,
+    .attention_decode = cpu_attention_decode,
+    .swiglu_forward = cpu_swiglu_forward,
+    .swiglu_backward = cpu_swiglu_backward,
 };
 
 static InstructionSet best_instructions(void) {

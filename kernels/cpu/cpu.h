@@ -106,3 +106,28 @@ void cpu_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count
 
 void cpu_add(Backend *b, Activation *out, const Activation *x, const Activation *y, int64_t count, Stream *stream);
 void cpu_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
+
+void cpu_rmsnorm_forward(Backend *b, Activation *out, Activation *sum, float *rstd, const Activation *x,
+                         const Activation *add, const bf16 *gain, float epsilon, int64_t tokens, int64_t d,
+                         Stream *stream);
+void cpu_rmsnorm_rebuild(Backend *b, Activation *out, const Activation *x, const float *rstd, const bf16 *gain,
+                         int64_t tokens, int64_t d, Stream *stream);
+void cpu_rmsnorm_backward(Backend *b, Activation *dx, float *gain_gradient, const Activation *dout, const Activation *x,
+                          const float *rstd, const bf16 *gain, void *scratch, int64_t tokens, int64_t d,
+                          Stream *stream);
+size_t cpu_rmsnorm_scratch(const Backend *b, int64_t tokens, int64_t d);
+void cpu_rope(Backend *b, Activation *qkv, const int32_t *positions, const float *cosine, const float *sine,
+              int64_t tokens, int heads, int kv_heads, int head_dim, bool inverse, Stream *stream);
+void cpu_attention_forward(Backend *b, Activation *out, float *lse, const Activation *qkv, const AttentionShape *shape,
+                           Stream *stream);
+void cpu_attention_backward(Backend *b, Activation *dqkv, const Activation *dout, const Activation *qkv,
+                            const Activation *out, const float *lse, void *scratch, const AttentionShape *shape,
+                            Stream *stream);
+size_t cpu_attention_scratch(const Backend *b, int64_t tokens, int heads);
+void cpu_attention_decode(Backend *b, Activation *out, const Activation *q, const Activation *keys,
+                          const Activation *values, int64_t length, int heads, int kv_heads, int head_dim, int window,
+                          float scale, Stream *stream);
+void cpu_swiglu_forward(Backend *b, Activation *out, const Activation *gate_up, int64_t tokens, int64_t f,
+                        Stream *stream);
+void cpu_swiglu_backward(Backend *b, Activation *gate_up, Activation *out, const Activation *dout, int64_t tokens,
+                         int64_t f, Stream *stream);

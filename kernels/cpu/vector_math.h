@@ -128,3 +128,21 @@ CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
     for (; i < count; i++) result = x[i] > result ? x[i] : result;
     return result;
 }
+
+// x . y in double, in 16 lanes as the sums above.
+CPU_INLINE double lanes_total_double(double *lanes) {
+    for (int half = LANES / 2; half; half /= 2) {
+        for (int j = 0; j < half; j++) lanes[j] += lanes[j + half];
+    }
+    return lanes[0];
+}
+
+CPU_INLINE double vector_dot_double(const float *x, const float *y, int64_t count) {
+    double lanes[LANES] = {0};
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        for (int j = 0; j < LANES; j++) lanes[j] += (double)x[i + j] * (double)y[i + j];
+    }
+    for (; i < count; i++) lanes[i % LANES] += (double)x[i] * (double)y[i];
+    return lanes_total_double(lanes);
+}
