@@ -14,6 +14,7 @@ struct JsonStream {
     char *path;
     State state;
     bool failed;      // reading failed; the error is set
+    char type[64];    // LMFlow's type; "" when the values are not inside its object
     JsonPlace place;  // of the next byte
     size_t next;      // index of the next byte in block
     size_t available; // bytes in block
@@ -32,6 +33,10 @@ JsonStream *json_stream_open(const char *path, Error *error) {
     if (stream->file) return stream;
     json_stream_close(stream);
     return NULL;
+}
+
+const char *json_stream_type(const JsonStream *stream) {
+    return stream->type;
 }
 
 void json_stream_close(JsonStream *stream) {
@@ -124,15 +129,39 @@ static bool copy_element(JsonStream *stream, Buffer *text, JsonPlace place, Erro
     return !stream->failed;
 }
 
+// The index in block after white space and the given text, which follow index i; 0 when something else is there.
+static size_t match(const JsonStream *stream, size_t i, const char *text) {
+    while (i < stream->available && is_space(stream->block[i])) i++;
+    size_t size = strlen(text);
+    return i && stream->available - i >= size && memcmp(stream->block + i, text, size) == 0 ? i + size : 0;
+}
+
+// Steps over {"type": "...", "instances": [ and keeps the type; nothing is done where the file starts otherwise.
+static bool open_instances(JsonStream *stream) {
+    size_t i = match(stream, stream->next + 1, "\"type\"");
+    i = i ? match(stream, i, ":") : 0;
+    size_t type = i ? match(stream, i, "\"") : 0;
+    const char *end = type ? memchr(stream->block + type, '"', stream->available - type) : NULL;
+    size_t size = end ? (size_t)(end - stream->block) - type : 0;
+    if (!end || size == 0 || size >= sizeof stream->type) return false;
+    i = match(stream, type + size + 1, ",");
+    i = i ? match(stream, i, "\"instances\"") : 0;
+    i = i ? match(stream, i, ":") : 0;
+    i = i ? match(stream, i, "[") : 0;
+    if (!i) return false;
+    memcpy(stream->type, stream->block + type, size);
+    while (stream->next < i) advance(stream);
+    return true;
+}
+
 // Steps over a byte order mark and an opening bracket, which decide what kind of file it is.
 static bool start(JsonStream *stream, Error *error) {
     static const char mark[] = "\xef\xbb\xbf";
     if (peek(stream, error) == 0xef && stream->available >= 3 && memcmp(stream->block, mark, 3) == 0) stream->next = 3;
     stream->state = IN_LINES;
-    if (skip_space(stream, error) == '[') {
-        advance(stream);
-        stream->state = IN_ARRAY_FIRST;
-    }
+    int byte = skip_space(stream, error);
+    if (byte == '[') advance(stream);
+    if (byte == '[' || (byte == '{' && open_instances(stream))) stream->state = IN_ARRAY_FIRST;
     return !stream->failed;
 }
 
@@ -143,7 +172,13 @@ static bool next_element(JsonStream *stream, Error *error) {
     if (byte == ']') {
         advance(stream);
         stream->state = AFTER_END;
-        if (skip_space(stream, error) != END) return malformed(stream, "nothing may follow the array", error);
+        byte = skip_space(stream, error);
+        if (*stream->type && byte != '}') return malformed(stream, "'}' expected after the instances", error);
+        if (*stream->type) {
+            advance(stream);
+            byte = skip_space(stream, error);
+        }
+        if (byte != END) return malformed(stream, "nothing may follow the array", error);
         return !stream->failed;
     }
     stream->state = IN_ARRAY;

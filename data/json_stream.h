@@ -19,4 +19,6 @@ JsonStream *json_stream_open(const char *path, Error *error);
 // Appends the bytes of the next value to text and says where it starts; *found is false at the end of the file.
 // Errors: a record above the limit, an array that is not well formed (file:line:column), a damaged gzip file.
 bool json_stream_next(JsonStream *stream, Buffer *text, JsonPlace *place, bool *found, Error *error);
+// LMFlow's type, "" when the file is none of its; known once a value was asked for. Borrowed from the stream.
+const char *json_stream_type(const JsonStream *stream);
 void json_stream_close(JsonStream *stream); // NULL is allowed

@@ -87,6 +87,18 @@ static void test_malformed(void **state) {
     expect("[{\"a\": \"x\n\"},\n{}]", "f.json:2:1: malformed JSON: ',' or ']' expected");
 }
 
+static void test_instances(void **state) {
+    (void)state;
+    expect("{\"type\": \"text_only\", \"instances\": [{\"text\": \"a\"},\n{}]}\n", "1:37 {\"text\": \"a\"}|2:1 {}|");
+    expect("{\n \"type\" : \"x\",\n \"instances\":\n[\n] }", "");
+    expect("{\"type\": \"x\", \"instances\": [] ]", "f.json:1:31: malformed JSON: '}' expected after the instances");
+    expect("{\"type\": \"x\", \"instances\": []} 1", "f.json:1:32: malformed JSON: nothing may follow the array");
+    // no more than a line that looks alike
+    expect("{\"type\": \"x\", \"text\": \"a\"}", "1:1 {\"type\": \"x\", \"text\": \"a\"}|");
+    expect("{\"type\": \"x", "1:1 {\"type\": \"x|");
+    expect("{", "1:1 {|");
+}
+
 static void test_parser_sees_the_place(void **state) {
     (void)state;
     Error error = {0};
@@ -200,6 +212,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_lines, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_arrays, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_instances, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_malformed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_parser_sees_the_place, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_missing_file, set_up, tear_down),
