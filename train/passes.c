@@ -130,14 +130,6 @@ static void forward(Passes *p, const MicroBatch *batches, int64_t count) {
     }
 }
 
-static HeadWeights head_weights(const Passes *p) {
-    const BlockLayout *layout = &p->store->layout;
-    const bf16 *head = store_acquire(p->store, block_count(layout) - 1);
-    const bf16 *matrix =
-        p->config->tied ? store_acquire(p->store, 0) + layout->embedding.offset : head + layout->head.offset;
-    return (HeadWeights){matrix, head + layout->final_norm.offset};
-}
-
 static HeadGradients head_gradients(const Passes *p, float *const *gradients) {
     const BlockLayout *layout = &p->store->layout;
     float *head = gradients[block_count(layout) - 1];
@@ -153,7 +145,7 @@ void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float sca
     Backend *b = p->backend;
     int layers = p->config->layers;
     forward(p, batches, count);
-    HeadWeights head = head_weights(p);
+    HeadWeights head = head_weights(p->config, p->store);
     HeadGradients head_gradient = head_gradients(p, gradients);
     for (int64_t m = 0; m < count; m++) {
         const DeviceBatch *d = &p->batches[m];
@@ -180,7 +172,7 @@ void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float sca
 
 void passes_evaluate(Passes *p, const MicroBatch *batches, int64_t count) {
     forward(p, batches, count);
-    HeadWeights head = head_weights(p);
+    HeadWeights head = head_weights(p->config, p->store);
     for (int64_t m = 0; m < count; m++) {
         const DeviceBatch *d = &p->batches[m];
         head_loss(&p->head, &head, p->last[m], d->target_rows, d->labels, d->targets, p->loss);
