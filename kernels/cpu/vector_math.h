@@ -10,6 +10,7 @@
 #define LANES 8 // of every sum, whatever the instruction set
 
 typedef float FloatLanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef double DoubleLanes __attribute__((vector_size(LANES * sizeof(double))));
 typedef int32_t IntLanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef bf16 Bf16Lanes __attribute__((vector_size(LANES * sizeof(bf16))));
 
