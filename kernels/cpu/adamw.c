@@ -24,8 +24,8 @@ CPU_INLINE void update_body(bf16 *restrict weight, int16_t *restrict low_bits, c
     }
 }
 CPU_KERNEL(update,
-           (bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count, float clip_scale,
-            float decay, AdamWFactors factors),
+           (bf16 * weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
+            float clip_scale, float decay, AdamWFactors factors),
            (weight, low_bits, gradient, m, v, count, clip_scale, decay, factors))
 
 static void update_range(const AdamW *a, int64_t first, int64_t last, float decay) {

@@ -15,7 +15,7 @@ CPU_INLINE void round_masters_body(bf16 *restrict weight, const int16_t *restric
     for (int64_t i = first; i < last; i++)
         weight[i] = master_round(master_join(weight[i], low_bits[i]), random_bits(key, (uint64_t)i));
 }
-CPU_KERNEL(round_masters, (bf16 *weight, const int16_t *low_bits, uint64_t key, int64_t first, int64_t last),
+CPU_KERNEL(round_masters, (bf16 * weight, const int16_t *low_bits, uint64_t key, int64_t first, int64_t last),
            (weight, low_bits, key, first, last))
 
 static void freeze_piece(void *context, int64_t first, int64_t last, int worker) {

@@ -48,7 +48,8 @@ static void square_parts(void *context, int64_t first, int64_t last, int worker)
 
 void cpu_sum_squares(Backend *b, double *sum, const float *values, int64_t count, Stream *stream) {
     (void)stream;
-    Squares s = {.cpu = cpu_backend(b), .values = values, .count = count, .part = round_up((count + PARTS - 1) / PARTS, 1024)};
+    Squares s = {
+        .cpu = cpu_backend(b), .values = values, .count = count, .part = round_up((count + PARTS - 1) / PARTS, 1024)};
     cpu_for_rows(s.cpu, PARTS, count > cpu_rows_per_task(1) ? 1 : PARTS, square_parts, &s);
     double total = 0;
     for (int p = 0; p < PARTS; p++) total += s.sums[p];
