@@ -81,7 +81,8 @@ static double ulps(float a, float b, float floor) {
 
 static void close_in_ulps(const char *what, float value, float expected, double limit, int64_t i) {
     double distance = ulps(value, expected, 1e-37f);
-    if (!(distance <= limit)) fail_msg("%s[%d]: %.9g instead of %.9g, %.1f ulps", what, (int)i, value, expected, distance);
+    if (!(distance <= limit))
+        fail_msg("%s[%d]: %.9g instead of %.9g, %.1f ulps", what, (int)i, value, expected, distance);
 }
 
 static void run_against_pytorch(const json_t *run) {
@@ -95,7 +96,8 @@ static void run_against_pytorch(const json_t *run) {
         double squares = 0, loss = 1;
         float norm;
         s.b->sum_squares(s.b, &squares, s.gradient, count, NULL);
-        s.b->clip_finish(s.b, &norm, &s.clip_scale, &s.skip, &squares, &loss, (float)number(run, "max_grad_norm"), NULL);
+        s.b->clip_finish(s.b, &norm, &s.clip_scale, &s.skip, &squares, &loss, (float)number(run, "max_grad_norm"),
+                         NULL);
         close_in_ulps("norm", norm, (float)number(golden, "norm"), 2, (int64_t)t);
         AdamWStep step = step_number(&s, (int)t + 1, number(run, "learning_rate"), number(run, "weight_decay"));
         step.decayed = (int64_t)number(run, "decayed");
