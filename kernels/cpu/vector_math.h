@@ -124,8 +124,12 @@ CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
         IntLanes larger = part > top;
         top = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)top & ~larger));
     }
-    float result = least;
-    for (int j = 0; j < LANES; j++) result = top[j] > result ? top[j] : result;
+    float lanes[LANES];
+    memcpy(lanes, &top, sizeof lanes);
+    for (int half = LANES / 2; half; half /= 2) {
+        for (int j = 0; j < half; j++) lanes[j] = lanes[j + half] > lanes[j] ? lanes[j + half] : lanes[j];
+    }
+    float result = lanes[0];
     for (; i < count; i++) result = x[i] > result ? x[i] : result;
     return result;
 }
