@@ -23,13 +23,13 @@ void slot_update(Slot *slot, Backend *backend, bf16 *weights, const TrainSetting
                  const float *clip_scale, const int32_t *skip) {
     double t = (double)++slot->steps;
     AdamWStep step = {
-        .learning_rate = (float)learning_rate,
-        .beta1 = (float)settings->adam_beta1,
-        .beta2 = (float)settings->adam_beta2,
-        .epsilon = (float)settings->adam_epsilon,
-        .weight_decay = (float)settings->weight_decay,
-        .bias_correction1 = (float)(1 - pow(settings->adam_beta1, t)),
-        .bias_correction2 = (float)(1 - pow(settings->adam_beta2, t)),
+        .learning_rate = learning_rate,
+        .beta1 = settings->adam_beta1,
+        .beta2 = settings->adam_beta2,
+        .epsilon = settings->adam_epsilon,
+        .weight_decay = settings->weight_decay,
+        .bias_correction1 = 1 - pow(settings->adam_beta1, t),
+        .bias_correction2 = 1 - pow(settings->adam_beta2, t),
         .decayed = slot->decayed,
         .clip_scale = clip_scale,
         .skip = skip,

@@ -75,24 +75,6 @@ CPU_INLINE float vector_sum(const float *x, int64_t count) {
     return lanes_total(lanes);
 }
 
-CPU_INLINE float vector_dot(const float *x, const float *y, int64_t count) {
-    FloatLanes sums[4] = {{0}};
-    int64_t i = 0;
-    for (; i + 4 * LANES <= count; i += 4 * LANES) {
-        for (int u = 0; u < 4; u++) {
-            FloatLanes a, c;
-            memcpy(&a, x + i + u * LANES, sizeof a);
-            memcpy(&c, y + i + u * LANES, sizeof c);
-            sums[u] += a * c;
-        }
-    }
-    float lanes[LANES];
-    FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    memcpy(lanes, &all, sizeof lanes);
-    for (; i < count; i++) lanes[i % LANES] += x[i] * y[i];
-    return lanes_total(lanes);
-}
-
 // x . y with y in bf16.
 CPU_INLINE float vector_dot_bf16(const float *x, const bf16 *y, int64_t count) {
     FloatLanes sums[4] = {{0}};
