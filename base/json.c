@@ -4,9 +4,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Whether an odd number of backslashes stands before text[at].
+static bool escaped(const char *text, size_t at) {
+    size_t start = at;
+    while (start > 0 && text[start - 1] == '\\') start--;
+    return (at - start) % 2 == 1;
+}
+
+// Integers too long for 64 bits get a ".0", which makes reals of them: Hugging Face writes 10^30 for "no limit".
+static json_t *load_with_long_integers(const char *text, size_t size, size_t flags, json_error_t *problem) {
+    char *longer = malloc(size + 2 * (size / 18) + 1); // one for every 18 digits at most
+    if (!longer) return NULL;
+    size_t out = 0, digits = 0;
+    bool in_string = false, integer = false;
+    for (size_t i = 0; i <= size; i++) {
+        char byte = i < size ? text[i] : ' ';
+        bool digit = byte >= '0' && byte <= '9';
+        if (!in_string && !digit) {
+            if (integer && digits > 18 && byte != '.' && byte != 'e' && byte != 'E') {
+                memcpy(longer + out, ".0", 2);
+                out += 2;
+            }
+            integer = byte != '.' && byte != 'e' && byte != 'E' && byte != '+'; // what digits after it would be
+            digits = 0;
+        }
+        digits += digit;
+        if (byte == '"' && !(in_string && escaped(text, i))) in_string = !in_string;
+        if (i < size) longer[out++] = byte;
+    }
+    json_t *value = json_loadb(longer, out, flags, problem);
+    free(longer);
+    return value;
+}
+
 json_t *json_parse(const char *text, size_t size, const char *where, int64_t line, int64_t column, Error *error) {
-    json_error_t problem;
-    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);
+    json_error_t problem, second;
+    size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY;
+    json_t *value = json_loadb(text, size, flags, &problem);
+    if (!value && json_error_code(&problem) == json_error_numeric_overflow)
+        value = load_with_long_integers(text, size, flags, &second);
     if (value) return value;
     int64_t in_line = problem.line == 1 ? column - 1 : 0; // what stands before the text in its first line
     error_set(error, "%s:%lld:%lld: malformed JSON: %s", where, (long long)(line + problem.line - 1),

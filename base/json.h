@@ -6,7 +6,8 @@
 
 // Parses one JSON value of `size` bytes; nothing but white space may follow it. `where` names the source in errors,
 // (line, column), from 1, is where the text starts in it. NULL on failure. The caller owns the value (json_decref).
-// Duplicate keys, invalid UTF-8 and NUL characters are refused; nesting is limited by jansson (2048).
+// Duplicate keys, invalid UTF-8 and NUL characters are refused; nesting is limited by jansson (2048). An integer that
+// does not fit 64 bits is read as a real.
 json_t *json_parse(const char *text, size_t size, const char *where, int64_t line, int64_t column, Error *error);
 // Parses a whole file of at most `limit` bytes.
 json_t *json_read_file(const char *path, size_t limit, Error *error);
