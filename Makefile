@@ -10,6 +10,7 @@ FOLDERS := base kernels kernels/cpu tokenizer data model train cli
 C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
 CXX_SOURCES := $(wildcard $(addsuffix /*.cc,$(FOLDERS)))
 TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+TEST_SUPPORT := $(addprefix $(BUILD)/tests/,support.o loaded_model.o tiny_model.o)
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 APT_PACKAGES := gcc g++ make git ca-certificates pkg-config libsentencepiece-dev zlib1g-dev libopenblas-dev libjansson-dev \
 	libyaml-dev libutf8proc-dev libcmocka-dev
@@ -70,7 +71,7 @@ $(PROGRAM): $(OBJECTS) $(BUILD)/main.o
 	$(LINK) $^ $(LIBRARIES) -o $@
 
 # Every tests/test_*.c is one cmocka program.
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/tests/support.o $(OBJECTS)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS)
 	$(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
 .SECONDARY:

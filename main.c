@@ -9,6 +9,10 @@
 #endif
 
 static const Command commands[] = {
+    {"plan", COMMAND_PLAN, "MODEL|config.yaml [option=value ...]", "what a training run will take of memory",
+     "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
+     "and none after its first step.",
+     command_plan},
     {"options", COMMAND_OPTIONS, "", "print docs/options.md", "Prints every option of every command as Markdown.",
      command_options},
 };

@@ -18,5 +18,6 @@ typedef struct Command {
 // code; errors are printed to stderr as two lines.
 int program_run(const Command *commands, int count, const char *version, int argc, char *const *argv);
 
-int command_info(const Options *options, Error *error);    // info.c
-int command_options(const Options *options, Error *error); // option_help.c
+// The commands, each in the file of its name (options: option_help.c).
+int command_plan(const Options *options, Error *error);
+int command_options(const Options *options, Error *error);

@@ -61,7 +61,7 @@ static bool parse_long(Options *options, CommandSet command, Arguments *argument
         if (negated && may_stand_alone(negated))
             return options_set(options, command, negated->name, "false", NULL, error);
     }
-    const char *value;
+    const char *value = NULL;
     return take_value(arguments, row, name, &value, error) && options_set(options, command, name, value, NULL, error);
 }
 
@@ -71,7 +71,7 @@ static bool parse_short(Options *options, CommandSet command, Arguments *argumen
         error_usage(error, "unknown option -%s", text);
         return error_hint(error, "--help lists the options; long names start with two dashes");
     }
-    const char *value;
+    const char *value = NULL;
     return take_value(arguments, row, row->name, &value, error) &&
            options_set(options, command, row->name, value, NULL, error);
 }

@@ -22,7 +22,7 @@ static const char *const log_levels[] = {"quiet", "warning", "info", "debug", NU
 
 const OptionRow option_table[] = {
     // ---- model
-    {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, DATA & ~COMMAND_EVAL, GROUP_MODEL,
+    {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, ALL & ~(COMMAND_INFO | COMMAND_BENCH), GROUP_MODEL,
      AT(model_name_or_path), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache"},
     {"template", "chat_template", 0, VALUE_TEXT, DATA, 0, GROUP_MODEL, AT(data.template_name), NULL, 0, 0, NULL, "NAME",
@@ -111,6 +111,8 @@ const OptionRow option_table[] = {
      "keep of each layer its input (true), all but the MLP (mlp), everything (false), or as much as fits (auto)"},
     {"micro_batch_tokens", NULL, 0, VALUE_INTEGER, RUN | COMMAND_EVAL, 0, GROUP_MEMORY, AT(train.micro_batch_tokens),
      "0", 0, 1 << 24, NULL, NULL, "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
+    {"memory_limit", NULL, 0, VALUE_SIZE, RUN, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST, NULL, NULL,
+     "memory that the run may take; 0: most of what is free"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,
      "processor threads; 0: one per processor"},
 

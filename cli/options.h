@@ -29,7 +29,8 @@ typedef struct Options {
     DataSettings data;
     TrainSettings train;
     char *model_name_or_path;
-    int64_t threads; // 0: one per processor
+    int64_t threads;       // 0: one per processor
+    uint64_t memory_limit; // bytes that the run may take; 0: most of what is free
     int64_t preview_samples;
     bool json; // one JSON object on stdout
     int log_level;

@@ -12,16 +12,12 @@ typedef enum { RECORD_CHAT, RECORD_TEXT, RECORD_COMPLETION } RecordKind;
 
 typedef struct Record {
     RecordKind kind;
-    bool alpaca; // a RECORD_CHAT from alpaca data, for which templates that are made for it have a form of their own
 
     // RECORD_CHAT
     Message *messages; // [count], the record's own array; the texts are borrowed from what was parsed
     uint8_t *weights;  // [count]: 0 for an assistant message that is no target ("weight": 0), else 1
     int count;
     int capacity;
-    // Alpaca's "input", which belongs to the last user message and is not part of its text; NULL when there is none or
-    // it is empty. Templates without a form for it append "\n" and the input to that message.
-    const char *input;
 
     // RECORD_COMPLETION, both not NULL
     const char *prompt;

@@ -28,11 +28,10 @@ RecordResult record_read_alpaca(const RecordKeys *keys, const json_t *value, Rec
     if (result != RECORD_GOOD) return result;
     if (!instruction) return record_bad(error, "\"%s\" is missing", keys->prompt ? keys->prompt : "instruction");
     if (!output) return record_bad(error, "no answer: \"%s\" is missing", keys->response ? keys->response : "output");
-    record->alpaca = true;
-    record->input = input && *input ? input : NULL;
     if (system && *system && !record_add(record, ROLE_SYSTEM, system, false, error)) return RECORD_FAILED;
     result = read_history(keys, value, record, error);
     if (result != RECORD_GOOD) return result;
     if (!record_add(record, ROLE_USER, instruction, false, error)) return RECORD_FAILED;
+    if (input && *input) record->messages[record->count - 1].input = input;
     return record_add(record, ROLE_ASSISTANT, output, true, error) ? RECORD_GOOD : RECORD_FAILED;
 }

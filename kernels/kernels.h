@@ -43,13 +43,14 @@ typedef struct AttentionShape {
     const int32_t *starts; // [sequences + 1], memory of the backend
 } AttentionShape;
 
-// The numbers of AdamW for one slot and step; see kernels/adamw.h for the exact arithmetic.
+// The numbers of AdamW for one slot and step; see kernels/adamw.h for the exact arithmetic. In double, because
+// 1 - beta2 is wrong in the fifth digit once beta2 has been rounded to float.
 typedef struct AdamWStep {
-    float learning_rate;
-    float beta1, beta2, epsilon;
-    float weight_decay;      // decoupled; applies to the first decayed elements of the slot
-    float bias_correction1;  // 1 - beta1^t, t counted from 1 for this slot
-    float bias_correction2;  // 1 - beta2^t
+    double learning_rate;
+    double beta1, beta2, epsilon;
+    double weight_decay;     // decoupled; applies to the first decayed elements of the slot
+    double bias_correction1; // 1 - beta1^t, t counted from 1 for this slot
+    double bias_correction2; // 1 - beta2^t
     int64_t decayed;         // elements [0, decayed) are decayed
     const float *clip_scale; // backend memory, 1 float: gradients are multiplied by it
     const int32_t *skip;     // backend memory, 1 int: when not 0 nothing is changed (loss or norm was not finite)

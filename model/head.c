@@ -3,6 +3,13 @@
 
 #define LOGITS_COLUMNS 64 // the stride's multiple: whole cache lines and tensor-core tiles
 
+HeadWeights head_weights(const ModelConfig *config, BlockStore *store) {
+    const BlockLayout *layout = &store->layout;
+    const bf16 *head = store_acquire(store, block_count(layout) - 1);
+    const bf16 *matrix = config->tied ? store_acquire(store, 0) + layout->embedding.offset : head + layout->head.offset;
+    return (HeadWeights){matrix, head + layout->final_norm.offset};
+}
+
 void head_context_take(HeadContext *h, Arena *arena, Backend *backend, const ModelConfig *config, int64_t rows,
                        int64_t chunk, bool backward) {
     size_t size = backend->activation_size;

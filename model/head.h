@@ -5,12 +5,15 @@
 #pragma once
 #include "kernels/arena.h"
 #include "kernels/kernels.h"
-#include "model/block.h"
+#include "model/store.h"
 
 typedef struct HeadWeights {
     const bf16 *matrix; // [V, d]: H's own, or E's when the model is tied
     const bf16 *norm;   // [d]
 } HeadWeights;
+
+// The weights of the head, wherever the output matrix is.
+HeadWeights head_weights(const ModelConfig *config, BlockStore *store);
 
 typedef struct HeadGradients {
     float *matrix; // [V, d] in the slot of H, or of E when tied

@@ -90,7 +90,6 @@ static bool matches_factors(const ModelConfig *config, const float *factors) {
 }
 
 bool config_rope_from_factors(ModelConfig *config, const float *factors, const char *where, Error *error) {
-    static const int64_t ORIGINALS[] = {8192, 4096, 2048, 16384, 32768, 65536, 131072};
     float largest = 1;
     bool plain = true;
     for (int j = 0; j < config->head_dim / 2; j++) {
@@ -104,8 +103,8 @@ bool config_rope_from_factors(ModelConfig *config, const float *factors, const c
     tried.rope_factor = (double)largest;
     tried.rope_low_freq_factor = 1;
     tried.rope_high_freq_factor = 4;
-    for (size_t i = 0; i < sizeof ORIGINALS / sizeof *ORIGINALS; i++) {
-        tried.rope_original_positions = ORIGINALS[i];
+    for (int i = 0; i < 16; i++) { // Llama's 8192 first, then the powers of two from 64 on
+        tried.rope_original_positions = i == 0 ? 8192 : (int64_t)32 << i;
         if (!config_check_rope(&tried, where, error) || !matches_factors(&tried, factors)) continue;
         *config = tried;
         return true;

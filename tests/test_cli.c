@@ -1,4 +1,5 @@
 // test_cli.c - the program from outside: exit codes, what goes to stdout and what to stderr, and exact messages.
+#include "base/json.h"
 #include "tests/support.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +64,38 @@ static void test_wrong_use(void **state) {
                     "lisa: error: unknown option frobnicate\nHINT: --help lists the options\n");
 }
 
+// A model is needed as soon as memory is asked for; config.json is all of it that is read.
+static void test_plan(void **state) {
+    (void)state;
+    ends_with_error(RUN("plan"), 2,
+                    "lisa: error: model_name_or_path is not given\nHINT: add model_name_or_path=MODEL: a Hugging Face "
+                    "directory, a GGUF file, or an id in the local Hugging Face cache\n");
+    char *folder = make_folder();
+    char *config = write_text(folder, "config.json",
+                              "{\"model_type\": \"llama\", \"vocab_size\": 64, \"hidden_size\": 32, "
+                              "\"intermediate_size\": 48, \"num_hidden_layers\": 3, \"num_attention_heads\": 4}");
+    Run run = RUN("plan", folder, "--json");
+    assert_int_equal(run.exit_code, 0);
+    assert_string_equal(run.err, "");
+    Error error = {0};
+    json_t *plan = json_parse(run.out, strlen(run.out), "stdout", 1, 1, &error);
+    if (!plan) fail_msg("%s", error.text);
+    json_int_t sum = 0;
+    size_t i;
+    json_t *part;
+    json_array_foreach(json_object_get(plan, "components"), i, part) sum +=
+        json_integer_value(json_object_get(part, "device_bytes"));
+    assert_true(sum > 0);
+    assert_int_equal(json_integer_value(json_object_get(plan, "device_bytes")), sum);
+    json_decref(plan);
+    run_free(&run);
+    ends_with_error(RUN("plan", folder, "lisa_activated_layers=4"), 2,
+                    "lisa: error: lisa_activated_layers: 4 is more than the model's 3 layers\n"
+                    "HINT: choose 0 to 3, or train all of them with finetuning_type=full\n");
+    free(config);
+    remove_folder(folder);
+}
+
 // A full disk behind stdout is not silently a success.
 static void test_stdout_that_cannot_be_written(void **state) {
     (void)state;
@@ -75,11 +108,9 @@ static void test_stdout_that_cannot_be_written(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_version),
-        cmocka_unit_test(test_help_of_each_command),
-        cmocka_unit_test(test_no_command),
-        cmocka_unit_test(test_wrong_use),
-        cmocka_unit_test(test_stdout_that_cannot_be_written),
+        cmocka_unit_test(test_version),    cmocka_unit_test(test_help_of_each_command),
+        cmocka_unit_test(test_no_command), cmocka_unit_test(test_wrong_use),
+        cmocka_unit_test(test_plan),       cmocka_unit_test(test_stdout_that_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

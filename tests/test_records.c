@@ -17,8 +17,7 @@ static void describe(const Record *record, Buffer *out) {
             Role role = record->messages[i].role;
             char letter = role == ROLE_SYSTEM ? 'S' : role == ROLE_USER ? 'U' : record->weights[i] ? 'A' : 'a';
             check(buffer_format(out, &error, "%c:%s", letter, record->messages[i].text), &error);
-            if (record->input && i == record->count - 2)
-                check(buffer_format(out, &error, "(%s)", record->input), &error);
+            if (record->messages[i].input) check(buffer_format(out, &error, "(%s)", record->messages[i].input), &error);
             check(buffer_text(out, "|", &error), &error);
         }
     }

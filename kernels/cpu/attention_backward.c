@@ -6,11 +6,10 @@
 // of keys for dK and dV and tiles of queries for dQ, so that threads share it; the tiles are computed twice (7
 // products).
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/vector_math.h"
 #include <cblas.h>
 
 #define SHORT_SEQUENCE 512 // tokens
-#define BACKWARD_KEYS  128 // keys of a tile
+#define TILE           64  // queries and keys of a tile
 
 typedef struct BackwardWork {
     CpuBackend *cpu;
@@ -32,22 +31,26 @@ CPU_INLINE void delta_row_body(float *delta, const float *x, const float *y, int
     *delta = (float)vector_dot_double(x, y, count);
 }
 
-// Scores become P, the gradients of P become those of the scores.
-CPU_INLINE void score_gradients_body(float *restrict p, float *restrict dp, int64_t count, float lse, float delta,
-                                     float scale) {
-    for (int64_t j = 0; j < count; j++) {
-        p[j] = vector_exp(p[j] - lse);
-        dp[j] = p[j] * (dp[j] - delta) * scale;
+// Of `count` columns only [first, last) are seen: there the scores become P and the gradients of P those of the scores;
+// elsewhere both become 0.
+CPU_INLINE void score_gradients_body(float *restrict p, float *restrict dp, int32_t count, int32_t first, int32_t last,
+                                     float lse, float delta, float scale) {
+    for (int32_t j = 0; j < count; j++) {
+        const bool seen = j >= first && j < last;
+        const float probability = attention_exp(seen ? p[j] - lse : 0.0f);
+        dp[j] = seen ? probability * (dp[j] - delta) * scale : 0.0f;
+        p[j] = seen ? probability : 0.0f;
     }
 }
 
 CPU_KERNEL(delta_row, (float *delta, const float *x, const float *y, int64_t count), (delta, x, y, count))
-CPU_KERNEL(score_gradients, (float *p, float *dp, int64_t count, float lse, float delta, float scale),
-           (p, dp, count, lse, delta, scale))
+CPU_KERNEL(score_gradients,
+           (float *p, float *dp, int32_t count, int32_t first, int32_t last, float lse, float delta, float scale),
+           (p, dp, count, first, last, lse, delta, scale))
 
 // ---- one tile ------------------------------------------------------------------------------------------------------
 
-// c[m, n] = alpha op(a) op(b) + beta c, all rows `stride` elements apart
+// c[m, n] = alpha op(a) op(b) + beta c; the rows of each lie its stride apart
 static void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
                     int64_t a_stride, const float *b, int64_t b_stride, float beta, float *c, int64_t c_stride) {
     cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, (int)m,
@@ -58,59 +61,69 @@ static int64_t key_column(const AttentionShape *s, int64_t head) {
     return (s->heads + head / (s->heads / s->kv_heads)) * s->head_dim;
 }
 
-// Queries q0 .. q1 - 1 and keys k0 .. k1 - 1 of the sequence that begins at `begin`, all indices of tokens.
-static void backward_tile(const BackwardWork *w, int64_t head, int64_t begin, int64_t q0, int64_t q1, int64_t k0,
-                          int64_t k1, int targets) {
-    _Alignas(64) float p[QUERY_TILE * BACKWARD_KEYS], dp[QUERY_TILE * BACKWARD_KEYS];
+// P and dS of the queries q0 .. q1 - 1 and the keys k0 .. k1 - 1, indices of tokens of the sequence that begins at
+// `begin`.
+static void tile_gradients(const BackwardWork *w, int64_t head, int64_t begin, int64_t q0, int64_t q1, int64_t k0,
+                           int64_t k1, float *p, float *dp) {
     const AttentionShape *s = w->shape;
-    if (k1 > q1) k1 = q1;
     const int64_t rows = q1 - q0, keys = k1 - k0, d = s->head_dim, stride = w->stride;
-    const int64_t query_at = q0 * stride + head * d, key_at = k0 * stride + key_column(s, head);
-    const int64_t value_at = key_at + s->kv_heads * d;
-    const float *dout = w->dout + q0 * w->width + head * d;
-    product(false, true, rows, keys, d, s->scale, w->qkv + query_at, stride, w->qkv + key_at, stride, 0, p, keys);
-    product(false, true, rows, keys, d, 1, dout, w->width, w->qkv + value_at, stride, 0, dp, keys);
+    const float *key = w->qkv + k0 * stride + key_column(s, head), *value = key + s->kv_heads * d;
+    const int32_t columns = (int32_t)round_up(keys, LANES); // whole vectors
+    product(false, true, rows, keys, d, s->scale, w->qkv + q0 * stride + head * d, stride, key, stride, 0, p, TILE);
+    product(false, true, rows, keys, d, 1, w->dout + q0 * w->width + head * d, w->width, value, stride, 0, dp, TILE);
     for (int64_t i = 0; i < rows; i++) {
+        const int64_t token = head * s->tokens + q0 + i;
         int64_t first, last;
         attention_visible(q0 - begin, 1, s->window, i, k0 - begin, k1 - begin, &first, &last);
-        const int64_t before = first - (k0 - begin), seen = last - first, after = keys - before - seen;
-        float *p_row = p + i * keys, *dp_row = dp + i * keys;
-        const int64_t token = head * s->tokens + q0 + i;
-        memset(p_row, 0, (size_t)before * sizeof *p_row);
-        memset(dp_row, 0, (size_t)before * sizeof *dp_row);
-        score_gradients(w->cpu->instructions)(p_row + before, dp_row + before, seen, w->lse[token], w->delta[token],
-                                              s->scale);
-        memset(p_row + before + seen, 0, (size_t)after * sizeof *p_row);
-        memset(dp_row + before + seen, 0, (size_t)after * sizeof *dp_row);
+        score_gradients(w->cpu->instructions)(p + i * TILE, dp + i * TILE, columns, (int32_t)(first - (k0 - begin)),
+                                              (int32_t)(last - (k0 - begin)), w->lse[token], w->delta[token], s->scale);
     }
+}
+
+static int64_t first_key(const AttentionShape *s, int64_t begin, int64_t query) {
+    return s->window > 0 && query - s->window + 1 > begin ? query - s->window + 1 : begin;
+}
+
+// What one tile adds to the gradients: to dK and dV (fresh: they are set), to dQ (set at the first keys that it sees).
+static void backward_tile(const BackwardWork *w, int64_t head, int64_t begin, int64_t q0, int64_t q1, int64_t k0,
+                          int64_t k1, int targets, bool fresh) {
+    _Alignas(64) float p[TILE * TILE], dp[TILE * TILE];
+    const AttentionShape *s = w->shape;
+    const int64_t rows = q1 - q0, keys = k1 - k0, d = s->head_dim, stride = w->stride;
+    const int64_t query_at = q0 * stride + head * d, key_at = k0 * stride + key_column(s, head);
+    const float *dout = w->dout + q0 * w->width + head * d;
+    tile_gradients(w, head, begin, q0, q1, k0, k1, p, dp);
     if (targets & ADD_KEYS_VALUES) {
-        product(true, false, keys, d, rows, 1, p, keys, dout, w->width, 1, w->dqkv + value_at, stride);
-        product(true, false, keys, d, rows, 1, dp, keys, w->qkv + query_at, stride, 1, w->dqkv + key_at, stride);
+        const float beta = fresh ? 0.0f : 1.0f;
+        float *dkey = w->dqkv + key_at, *dvalue = dkey + s->kv_heads * d;
+        product(true, false, keys, d, rows, 1, p, TILE, dout, w->width, beta, dvalue, stride);
+        product(true, false, keys, d, rows, 1, dp, TILE, w->qkv + query_at, stride, beta, dkey, stride);
     }
-    if (targets & ADD_QUERIES)
-        product(false, false, rows, d, keys, 1, dp, keys, w->qkv + key_at, stride, 1, w->dqkv + query_at, stride);
+    if (targets & ADD_QUERIES) {
+        const float beta = k0 <= first_key(s, begin, q0) ? 0.0f : 1.0f;
+        product(false, false, rows, d, keys, 1, dp, TILE, w->qkv + key_at, stride, beta, w->dqkv + query_at, stride);
+    }
 }
 
 // ---- pieces of work ------------------------------------------------------------------------------------------------
-
-static void clear_columns(const BackwardWork *w, int64_t first, int64_t last, int64_t column, int64_t count) {
-    for (int64_t t = first; t < last; t++) memset(w->dqkv + t * w->stride + column, 0, (size_t)count * sizeof *w->dqkv);
-}
 
 static void round_columns(const BackwardWork *w, int64_t first, int64_t last, int64_t column, int64_t count) {
     for (int64_t t = first; t < last; t++) cpu_round(w->cpu, w->dqkv + t * w->stride + column, count);
 }
 
 // What the keys of a tile take part in: dK and dV of one key/value head, with ADD_QUERIES dQ of its query heads too.
+// Tiles of queries and keys start on the same tokens, so the first tile, on the diagonal, holds every key.
 static void add_key_tile(const BackwardWork *w, const AttentionTile *tile, int64_t kv_head, int targets) {
     const AttentionShape *s = w->shape;
     const int64_t group = s->heads / s->kv_heads;
     int64_t end = tile->end; // of the queries that see a key of the tile
     if (s->window > 0 && tile->last - 1 + s->window < end) end = tile->last - 1 + s->window;
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        for (int64_t q0 = tile->first; q0 < end; q0 += QUERY_TILE)
-            backward_tile(w, head, tile->begin, q0, q0 + QUERY_TILE < end ? q0 + QUERY_TILE : end, tile->first,
-                          tile->last, targets);
+        for (int64_t q0 = tile->first; q0 < end; q0 += TILE) {
+            const int64_t q1 = q0 + TILE < tile->end ? q0 + TILE : tile->end;
+            backward_tile(w, head, tile->begin, q0, q1, tile->first, tile->last, targets,
+                          head == kv_head * group && q0 == tile->first);
+        }
     }
 }
 
@@ -120,23 +133,19 @@ static void keys_task(void *context, int64_t index, int worker) {
     const BackwardWork *w = context;
     const AttentionShape *s = w->shape;
     AttentionTile tile;
-    if (!attention_tile(s, BACKWARD_KEYS, index / s->kv_heads, &tile)) return;
+    if (!attention_tile(s, TILE, index / s->kv_heads, &tile)) return;
     const int64_t kv_head = index % s->kv_heads, d = s->head_dim, group = s->heads / s->kv_heads;
-    const int64_t key = (s->heads + kv_head) * d, value = key + s->kv_heads * d, query = kv_head * group * d;
+    const int64_t key = (s->heads + kv_head) * d;
     const bool whole = tile.end - tile.begin <= SHORT_SEQUENCE;
     if (whole && tile.first != tile.begin) return;
     const int64_t last = whole ? tile.end : tile.last;
-    clear_columns(w, tile.first, last, key, d);
-    clear_columns(w, tile.first, last, value, d);
-    if (whole) clear_columns(w, tile.first, last, query, group * d);
-    for (int64_t from = tile.first; from < last; from += BACKWARD_KEYS) {
-        const int64_t to = from + BACKWARD_KEYS < last ? from + BACKWARD_KEYS : last;
-        const AttentionTile part = {tile.begin, tile.end, from, to};
+    for (int64_t from = tile.first; from < last; from += TILE) {
+        const AttentionTile part = {tile.begin, tile.end, from, from + TILE < last ? from + TILE : last};
         add_key_tile(w, &part, kv_head, whole ? ADD_KEYS_VALUES | ADD_QUERIES : ADD_KEYS_VALUES);
     }
     round_columns(w, tile.first, last, key, d);
-    round_columns(w, tile.first, last, value, d);
-    if (whole) round_columns(w, tile.first, last, query, group * d);
+    round_columns(w, tile.first, last, key + s->kv_heads * d, d);
+    if (whole) round_columns(w, tile.first, last, kv_head * group * d, group * d);
 }
 
 // One slot of query tiles and one query head of a long sequence: dQ.
@@ -145,13 +154,11 @@ static void queries_task(void *context, int64_t index, int worker) {
     const BackwardWork *w = context;
     const AttentionShape *s = w->shape;
     AttentionTile tile;
-    if (!attention_tile(s, QUERY_TILE, index / s->heads, &tile) || tile.end - tile.begin <= SHORT_SEQUENCE) return;
+    if (!attention_tile(s, TILE, index / s->heads, &tile) || tile.end - tile.begin <= SHORT_SEQUENCE) return;
     const int64_t head = index % s->heads, d = s->head_dim;
-    int64_t from = tile.begin; // the first key that a query of the tile sees
-    if (s->window > 0 && tile.first - s->window + 1 > from) from = tile.first - s->window + 1;
-    clear_columns(w, tile.first, tile.last, head * d, d);
-    for (; from < tile.last; from += BACKWARD_KEYS)
-        backward_tile(w, head, tile.begin, tile.first, tile.last, from, from + BACKWARD_KEYS, ADD_QUERIES);
+    for (int64_t from = first_key(s, tile.begin, tile.first); from < tile.last; from += TILE)
+        backward_tile(w, head, tile.begin, tile.first, tile.last, from,
+                      from + TILE < tile.last ? from + TILE : tile.last, ADD_QUERIES, false);
     round_columns(w, tile.first, tile.last, head * d, d);
 }
 
@@ -184,10 +191,10 @@ void cpu_attention_backward(Backend *b, Activation *dqkv, const Activation *dout
         .stride = (shape->heads + 2 * (int64_t)shape->kv_heads) * d,
         .width = shape->heads * d,
     };
-    clear_columns(&work, tail, shape->tokens, 0, work.stride);
+    memset(work.dqkv + tail * work.stride, 0, (size_t)((shape->tokens - tail) * work.stride) * sizeof *work.dqkv);
     cpu_for_rows(work.cpu, tail, cpu_rows_per_task(work.width), delta_rows, &work);
-    thread_pool_run(b->threads, attention_slots(shape, BACKWARD_KEYS) * shape->kv_heads, keys_task, &work);
-    thread_pool_run(b->threads, attention_slots(shape, QUERY_TILE) * shape->heads, queries_task, &work);
+    thread_pool_run(b->threads, attention_slots(shape, TILE) * shape->kv_heads, keys_task, &work);
+    thread_pool_run(b->threads, attention_slots(shape, TILE) * shape->heads, queries_task, &work);
 }
 
 size_t cpu_attention_scratch(const Backend *b, int64_t tokens, int heads) {

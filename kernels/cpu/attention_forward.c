@@ -1,16 +1,21 @@
 // attention_forward.c - causal attention within sequences, one tile of queries of one head at a time.
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/vector_math.h"
 #include <cblas.h>
 
 // ---- streaming softmax -------------------------------------------------------------------------------------------
 
-// Turns a row of scores into exp(score - maximum) after moving the row's maximum and the sum of its exponentials on;
-// out, what the row has gathered so far, follows the maximum (NULL: nothing yet).
-CPU_INLINE void softmax_row_body(float *scores, int64_t count, float *maximum, float *sum, float *out, int64_t d) {
-    float top = vector_max(scores, count, *maximum);
-    float keep = vector_exp(*maximum - top); // 0 at the first keys, whose maximum so far is -infinity
-    for (int64_t j = 0; j < count; j++) scores[j] = vector_exp(scores[j] - top);
+// Of a row of `count` scores, a multiple of LANES, only [first, last) are seen, at least one. They become
+// exp(score - maximum), the others 0, after the row's maximum and the sum of its exponentials have moved on. out, what
+// the row has gathered so far, follows the maximum (NULL: nothing yet).
+CPU_INLINE void softmax_row_body(float *scores, int32_t count, int32_t first, int32_t last, float *maximum, float *sum,
+                                 float *out, int64_t d) {
+    const float top = vector_max(scores + first, last - first, *maximum);
+    for (int32_t j = 0; j < count; j++) {
+        const bool seen = j >= first && j < last;
+        const float e = attention_exp(seen ? scores[j] - top : 0.0f);
+        scores[j] = seen ? e : 0.0f;
+    }
+    const float keep = *maximum == -INFINITY ? 0.0f : attention_exp(*maximum - top);
     *maximum = top;
     *sum = *sum * keep + vector_sum(scores, count);
     if (!out || keep == 1.0f) return;
@@ -21,28 +26,30 @@ CPU_INLINE void divide_row_body(float *values, float divisor, int64_t count) {
     for (int64_t j = 0; j < count; j++) values[j] /= divisor;
 }
 
-CPU_KERNEL(softmax_row, (float *scores, int64_t count, float *maximum, float *sum, float *out, int64_t d),
-           (scores, count, maximum, sum, out, d))
+CPU_KERNEL(softmax_row,
+           (float *scores, int32_t count, int32_t first, int32_t last, float *maximum, float *sum, float *out,
+            int64_t d),
+           (scores, count, first, last, maximum, sum, out, d))
 CPU_KERNEL(divide_row, (float *values, float divisor, int64_t count), (values, divisor, count))
 
 // The keys from .. to - 1: scores, their exponentials, and what they add to out.
 static void add_keys(const CpuBackend *cpu, const AttentionRows *w, int64_t from, int64_t to, bool fresh,
                      float *maximum, float *sum) {
     _Alignas(64) float scores[QUERY_TILE * KEY_TILE];
-    const int keys = (int)(to - from);
+    const int keys = (int)(to - from), stride = (keys + LANES - 1) / LANES * LANES; // whole vectors
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, w->rows, keys, w->head_dim, w->scale, w->queries,
-                (int)w->query_stride, w->keys + from * w->kv_stride, (int)w->kv_stride, 0.0f, scores, keys);
+                (int)w->query_stride, w->keys + from * w->kv_stride, (int)w->kv_stride, 0.0f, scores, stride);
     for (int i = 0; i < w->rows; i++) {
-        float *row = scores + (int64_t)i * keys;
+        float *row = scores + (int64_t)i * stride;
         int64_t first, last;
         attention_visible(w->diagonal, w->step, w->window, i, from, to, &first, &last);
-        memset(row, 0, (size_t)(first - from) * sizeof *row);
-        memset(row + (last - from), 0, (size_t)(to - last) * sizeof *row);
-        if (first < last)
-            softmax_row(cpu->instructions)(row + (first - from), last - first, maximum + i, sum + i,
-                                           fresh ? NULL : w->out + i * w->out_stride, w->head_dim);
+        if (first == last)
+            memset(row, 0, (size_t)keys * sizeof *row);
+        else
+            softmax_row(cpu->instructions)(row, stride, (int32_t)(first - from), (int32_t)(last - from), maximum + i,
+                                           sum + i, fresh ? NULL : w->out + i * w->out_stride, w->head_dim);
     }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, w->rows, w->head_dim, keys, 1.0f, scores, keys,
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, w->rows, w->head_dim, keys, 1.0f, scores, stride,
                 w->values + from * w->kv_stride, (int)w->kv_stride, fresh ? 0.0f : 1.0f, w->out, (int)w->out_stride);
 }
 

@@ -148,6 +148,8 @@ static const Backend CPU_TABLE = {
     .event_wait = cpu_event_wait,
     .synchronize = cpu_synchronize,
     .check = cpu_check,
+    .embed_forward = cpu_embed_forward,
+    .embed_backward = cpu_embed_backward,
     .linear_forward = cpu_linear_forward,
     .linear_backward_input = cpu_linear_backward_input,
     .linear_backward_weight = cpu_linear_backward_weight,
@@ -162,6 +164,16 @@ static const Backend CPU_TABLE = {
     .attention_decode = cpu_attention_decode,
     .swiglu_forward = cpu_swiglu_forward,
     .swiglu_backward = cpu_swiglu_backward,
+    .gather_rows = cpu_gather_rows,
+    .scatter_rows = cpu_scatter_rows,
+    .cross_entropy = cpu_cross_entropy,
+    .sum_losses = cpu_sum_losses,
+    .sum_squares = cpu_sum_squares,
+    .clip_finish = cpu_clip_finish,
+    .adamw = cpu_adamw,
+    .freeze = cpu_freeze,
+    .add = cpu_add,
+    .to_float = cpu_to_float,
 };
 
 static InstructionSet best_instructions(void) {

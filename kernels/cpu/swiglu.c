@@ -15,24 +15,28 @@ CPU_INLINE void swiglu_body(float *restrict out, const float *restrict gate, con
     for (int64_t j = 0; j < f; j++) out[j] = gate[j] * vector_sigmoid(gate[j]) * up[j];
 }
 
-// silu'(g) = s (1 + g (1 - s)), s = sigmoid(g). Blocks are read whole before they are written, as out may be dout.
-CPU_INLINE void swiglu_backward_body(float *gate, float *up, float *out, const float *dout, int64_t f) {
-    for (int64_t j = 0; j < f; j += LANES) {
-        const size_t bytes = (size_t)(f - j < LANES ? f - j : LANES) * sizeof(float);
-        float g[LANES] = {0}, u[LANES] = {0}, d[LANES] = {0}, product[LANES];
-        memcpy(g, gate + j, bytes);
-        memcpy(u, up + j, bytes);
-        memcpy(d, dout + j, bytes);
-        for (int l = 0; l < LANES; l++) {
-            float s = vector_sigmoid(g[l]), silu = g[l] * s;
-            product[l] = silu * u[l];
-            g[l] = d[l] * u[l] * (s * (1.0f + g[l] * (1.0f - s)));
-            u[l] = d[l] * silu;
-        }
-        memcpy(gate + j, g, bytes);
-        memcpy(up + j, u, bytes);
-        if (out) memcpy(out + j, product, bytes);
+// One block of at most LANES elements, read whole before it is written, as out may be dout.
+CPU_INLINE void backward_block(float *gate, float *up, float *out, const float *dout, int64_t count) {
+    const size_t bytes = (size_t)count * sizeof(float);
+    float g[LANES] = {0}, u[LANES] = {0}, d[LANES] = {0}, product[LANES];
+    memcpy(g, gate, bytes);
+    memcpy(u, up, bytes);
+    memcpy(d, dout, bytes);
+    for (int l = 0; l < LANES; l++) {
+        float s = vector_sigmoid(g[l]), silu = g[l] * s;
+        product[l] = silu * u[l];
+        g[l] = d[l] * u[l] * (s * (1.0f + g[l] * (1.0f - s))); // silu'(g) = s (1 + g (1 - s)), s = sigmoid(g)
+        u[l] = d[l] * silu;
     }
+    memcpy(gate, g, bytes);
+    memcpy(up, u, bytes);
+    if (out) memcpy(out, product, bytes);
+}
+
+CPU_INLINE void swiglu_backward_body(float *gate, float *up, float *out, const float *dout, int64_t f) {
+    int64_t j = 0;
+    for (; j + LANES <= f; j += LANES) backward_block(gate + j, up + j, out ? out + j : NULL, dout + j, LANES);
+    if (j < f) backward_block(gate + j, up + j, out ? out + j : NULL, dout + j, f - j);
 }
 
 CPU_KERNEL(swiglu, (float *out, const float *gate, const float *up, int64_t f), (out, gate, up, f))

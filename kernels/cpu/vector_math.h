@@ -10,6 +10,7 @@
 #define LANES 8 // of every sum, whatever the instruction set
 
 typedef float FloatLanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef double DoubleLanes __attribute__((vector_size(LANES * sizeof(double))));
 typedef int32_t IntLanes __attribute__((vector_size(LANES * sizeof(int32_t))));
 typedef bf16 Bf16Lanes __attribute__((vector_size(LANES * sizeof(bf16))));
 
@@ -74,24 +75,6 @@ CPU_INLINE float vector_sum(const float *x, int64_t count) {
     return lanes_total(lanes);
 }
 
-CPU_INLINE float vector_dot(const float *x, const float *y, int64_t count) {
-    FloatLanes sums[4] = {{0}};
-    int64_t i = 0;
-    for (; i + 4 * LANES <= count; i += 4 * LANES) {
-        for (int u = 0; u < 4; u++) {
-            FloatLanes a, c;
-            memcpy(&a, x + i + u * LANES, sizeof a);
-            memcpy(&c, y + i + u * LANES, sizeof c);
-            sums[u] += a * c;
-        }
-    }
-    float lanes[LANES];
-    FloatLanes all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-    memcpy(lanes, &all, sizeof lanes);
-    for (; i < count; i++) lanes[i % LANES] += x[i] * y[i];
-    return lanes_total(lanes);
-}
-
 // x . y with y in bf16.
 CPU_INLINE float vector_dot_bf16(const float *x, const bf16 *y, int64_t count) {
     FloatLanes sums[4] = {{0}};
@@ -123,8 +106,12 @@ CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
         IntLanes larger = part > top;
         top = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)top & ~larger));
     }
-    float result = least;
-    for (int j = 0; j < LANES; j++) result = top[j] > result ? top[j] : result;
+    float lanes[LANES];
+    memcpy(lanes, &top, sizeof lanes);
+    for (int half = LANES / 2; half; half /= 2) {
+        for (int j = 0; j < half; j++) lanes[j] = lanes[j + half] > lanes[j] ? lanes[j + half] : lanes[j];
+    }
+    float result = lanes[0];
     for (; i < count; i++) result = x[i] > result ? x[i] : result;
     return result;
 }

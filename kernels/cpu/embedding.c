@@ -1,0 +1,56 @@
+// embedding.c - rows of the embedding table, and the gradient of the rows that occurred.
+#include "kernels/cpu/vector_math.h"
+
+typedef struct Embedding {
+    CpuBackend *cpu;
+    float *out;         // [T, d]
+    const bf16 *table;  // [vocabulary, d]
+    const int32_t *ids; // [T]
+    float *gradient;    // [vocabulary, d]
+    const float *dout;  // [T, d]
+    const int32_t *rows, *starts, *order;
+    int64_t d;
+} Embedding;
+
+CPU_INLINE void copy_rows_body(const Embedding *e, int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; t++) vector_widen(e->out + t * e->d, e->table + (int64_t)e->ids[t] * e->d, e->d);
+}
+CPU_KERNEL(copy_rows, (const Embedding *e, int64_t first, int64_t last), (e, first, last))
+
+static void forward_rows(void *context, int64_t first, int64_t last, int worker) {
+    const Embedding *e = context;
+    (void)worker;
+    copy_rows(e->cpu->instructions)(e, first, last);
+}
+
+void cpu_embed_forward(Backend *b, Activation *out, const bf16 *table, const int32_t *ids, int64_t tokens, int64_t d,
+                       Stream *stream) {
+    (void)stream;
+    Embedding e = {.cpu = cpu_backend(b), .out = out, .table = table, .ids = ids, .d = d};
+    cpu_for_rows(e.cpu, tokens, cpu_rows_per_task(d), forward_rows, &e);
+}
+
+CPU_INLINE void add_rows_body(const Embedding *e, int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) {
+        float *restrict gradient = e->gradient + (int64_t)e->rows[r] * e->d;
+        for (int64_t i = e->starts[r]; i < e->starts[r + 1]; i++) {
+            const float *restrict dout = e->dout + (int64_t)e->order[i] * e->d;
+            for (int64_t j = 0; j < e->d; j++) gradient[j] += dout[j];
+        }
+    }
+}
+CPU_KERNEL(add_rows, (const Embedding *e, int64_t first, int64_t last), (e, first, last))
+
+static void backward_rows(void *context, int64_t first, int64_t last, int worker) {
+    const Embedding *e = context;
+    (void)worker;
+    add_rows(e->cpu->instructions)(e, first, last);
+}
+
+void cpu_embed_backward(Backend *b, float *gradient, const Activation *dout, const int32_t *rows, const int32_t *starts,
+                        const int32_t *order, int64_t row_count, int64_t d, Stream *stream) {
+    (void)stream;
+    Embedding e = {.cpu = cpu_backend(b), .gradient = gradient, .dout = dout, .d = d};
+    e.rows = rows, e.starts = starts, e.order = order;
+    cpu_for_rows(e.cpu, row_count, cpu_rows_per_task(d), backward_rows, &e);
+}

@@ -1,0 +1,196 @@
+// decode.c - see decode.h.
+#include "model/decode.h"
+#include <math.h>
+#include <stdlib.h>
+
+// ---- memory ----
+
+static int64_t kv_columns(const ModelConfig *config) {
+    return (int64_t)config->kv_heads * config->head_dim;
+}
+
+static int64_t qkv_heads(const ModelConfig *config) {
+    return config->heads + 2 * config->kv_heads;
+}
+
+bool decoder_create(Decoder *x, Backend *b, const ModelConfig *config, BlockStore *store, int64_t capacity,
+                    Arena *arena, Error *error) {
+    size_t layers = (size_t)config->layers, size = b->activation_size;
+    *x = (Decoder){.backend = b, .config = config, .store = store, .capacity = round_up(capacity, b->token_multiple)};
+    int64_t tokens = x->capacity;
+    x->keys = calloc(layers, sizeof *x->keys);
+    x->values = calloc(layers, sizeof *x->values);
+    if (!x->keys || !x->values) {
+        decoder_free(x);
+        return error_memory(error, "the table of the key/value cache", layers * sizeof *x->keys);
+    }
+    for (size_t l = 0; l < layers; l++) {
+        x->keys[l] = arena_take(arena, tokens * kv_columns(config), size);
+        x->values[l] = arena_take(arena, tokens * kv_columns(config), size);
+    }
+    x->cosine = arena_take(arena, tokens * config->head_dim / 2, sizeof(float));
+    x->sine = arena_take(arena, tokens * config->head_dim / 2, sizeof(float));
+    layer_context_take(&x->layer, arena, b, config, tokens, false);
+    head_context_take(&x->head, arena, b, config, 1, 1, false);
+    x->x = arena_take(arena, tokens * config->hidden, size);
+    x->out = arena_take(arena, tokens * config->hidden, size);
+    x->ids = arena_take(arena, tokens, sizeof(int32_t));
+    x->positions = arena_take(arena, tokens, sizeof(int32_t));
+    x->starts = arena_take(arena, 2, sizeof(int32_t));
+    x->row = arena_take(arena, 1, sizeof(int32_t));
+    x->key_rows = arena_take(arena, tokens * config->kv_heads, sizeof(int32_t));
+    x->value_rows = arena_take(arena, tokens * config->kv_heads, sizeof(int32_t));
+    x->logits = arena_take(arena, config->vocabulary, sizeof(float));
+    x->layer.cosine = x->cosine;
+    x->layer.sine = x->sine;
+    if (!arena->overflow && tokens * qkv_heads(config) <= INT32_MAX) return true;
+    decoder_free(x);
+    return error_set(error, "the key/value cache does not fit its arena");
+}
+
+void decoder_free(Decoder *x) {
+    free(x->keys);
+    free(x->values);
+    *x = (Decoder){0};
+}
+
+static void fill_indices(const Decoder *x, int32_t *positions, int32_t *key_rows, int32_t *value_rows) {
+    int32_t heads = x->config->heads, kv_heads = x->config->kv_heads, all = (int32_t)qkv_heads(x->config);
+    for (int32_t t = 0; t < x->capacity; t++) {
+        positions[t] = t;
+        for (int32_t h = 0; h < kv_heads; h++) {
+            key_rows[t * kv_heads + h] = t * all + heads + h;
+            value_rows[t * kv_heads + h] = t * all + heads + kv_heads + h;
+        }
+    }
+}
+
+bool decoder_prepare(Decoder *x, Error *error) {
+    Backend *b = x->backend;
+    size_t tokens = (size_t)x->capacity, rows = tokens * (size_t)x->config->kv_heads;
+    size_t table = tokens * (size_t)x->config->head_dim / 2;
+    float *tables = malloc(2 * table * sizeof *tables);
+    int32_t *indices = malloc((tokens + 2 * rows) * sizeof *indices);
+    bool ok = tables && indices;
+    if (ok) {
+        model_rope_tables(x->config, x->capacity, tables, tables + table);
+        fill_indices(x, indices, indices + tokens, indices + tokens + rows);
+        b->copy(b, x->cosine, tables, table * sizeof *tables, NULL);
+        b->copy(b, x->sine, tables + table, table * sizeof *tables, NULL);
+        b->copy(b, x->positions, indices, tokens * sizeof *indices, NULL);
+        b->copy(b, x->key_rows, indices + tokens, rows * sizeof *indices, NULL);
+        b->copy(b, x->value_rows, indices + tokens + rows, rows * sizeof *indices, NULL);
+        b->synchronize(b, NULL);
+    } else {
+        error_memory(error, "the rotary tables", 2 * table * sizeof *tables);
+    }
+    free(tables);
+    free(indices);
+    return ok;
+}
+
+void decoder_reset(Decoder *x) {
+    x->length = 0;
+}
+
+// ---- the prompt ----
+
+// All tokens through all layers; keys and values are gathered out of each layer's qkv into the cache.
+static void feed_prompt(Decoder *x, int64_t count) {
+    Backend *b = x->backend;
+    const ModelConfig *config = x->config;
+    int64_t D = config->head_dim, kv_rows = count * config->kv_heads;
+    LayerContext context = x->layer;
+    context.tokens = round_up(count, b->token_multiple);
+    LayerTokens tokens = {x->positions, x->starts, 1};
+    LayerActivations kept = {.input = x->x};
+    b->embed_forward(b, x->x, store_acquire(x->store, 0), x->ids, context.tokens, config->hidden, NULL);
+    for (int l = 0; l < config->layers; l++) {
+        LayerWeights weights = layer_weights(&x->store->layout.layer, store_acquire(x->store, block_of_layer(l)));
+        layer_forward(&context, &weights, l, &tokens, &kept, x->out);
+        b->gather_rows(b, x->keys[l], context.spare.qkv, x->key_rows, kv_rows, D, NULL);
+        b->gather_rows(b, x->values[l], context.spare.qkv, x->value_rows, kv_rows, D, NULL);
+        Activation *swap = x->x;
+        x->x = x->out;
+        x->out = swap;
+        kept.input = x->x;
+    }
+}
+
+// ---- one token ----
+
+// Element `index` of an array of activations.
+static Activation *element(const Backend *b, Activation *array, int64_t index) {
+    return (unsigned char *)array + (size_t)index * b->activation_size;
+}
+
+static void decode_attention(Decoder *x, const LayerWeights *w, int layer, const LayerActivations *a) {
+    Backend *b = x->backend;
+    const ModelConfig *c = x->config;
+    int64_t d = c->hidden, D = c->head_dim, q = c->heads * D, kv = kv_columns(c), position = x->length;
+    b->rmsnorm_forward(b, x->layer.normed, NULL, a->attention_rstd, x->x, NULL, w->attention_norm, c->norm_epsilon, 1,
+                       d, NULL);
+    b->linear_forward(b, a->qkv, x->layer.normed, w->qkv, w->qkv_bias, NULL, 1, q + 2 * kv, d, q + 2 * kv, NULL);
+    b->rope(b, a->qkv, x->positions + position, x->cosine, x->sine, 1, c->heads, c->kv_heads, c->head_dim, false, NULL);
+    size_t bytes = (size_t)kv * b->activation_size;
+    b->copy(b, element(b, x->keys[layer], position * kv), element(b, a->qkv, q), bytes, NULL);
+    b->copy(b, element(b, x->values[layer], position * kv), element(b, a->qkv, q + kv), bytes, NULL);
+    b->attention_decode(b, a->attention, a->qkv, x->keys[layer], x->values[layer], position + 1, c->heads, c->kv_heads,
+                        c->head_dim, c->windowed[layer] ? c->window : 0, (float)(1 / sqrt(c->head_dim)), NULL);
+    b->linear_forward(b, a->middle, a->attention, w->output, w->output_bias, x->x, 1, d, q, d, NULL);
+}
+
+static void feed_token(Decoder *x) {
+    Backend *b = x->backend;
+    const ModelConfig *c = x->config;
+    int64_t d = c->hidden, f = c->intermediate;
+    const LayerActivations *a = &x->layer.spare;
+    b->embed_forward(b, x->x, store_acquire(x->store, 0), x->ids, 1, d, NULL);
+    for (int l = 0; l < c->layers; l++) {
+        LayerWeights w = layer_weights(&x->store->layout.layer, store_acquire(x->store, block_of_layer(l)));
+        decode_attention(x, &w, l, a);
+        b->rmsnorm_forward(b, x->layer.normed, NULL, a->mlp_rstd, a->middle, NULL, w.mlp_norm, c->norm_epsilon, 1, d,
+                           NULL);
+        b->linear_forward(b, a->gate_up, x->layer.normed, w.gate_up, NULL, NULL, 1, 2 * f, d, 2 * f, NULL);
+        b->swiglu_forward(b, x->layer.mlp, a->gate_up, 1, f, NULL);
+        b->linear_forward(b, x->x, x->layer.mlp, w.down, NULL, a->middle, 1, d, f, d, NULL);
+    }
+}
+
+// ---- feeding ----
+
+static bool read_logits(Decoder *x, int64_t row, float *logits, Error *error) {
+    Backend *b = x->backend;
+    HeadWeights weights = head_weights(x->config, x->store);
+    int32_t index = (int32_t)row;
+    b->copy(b, x->row, &index, sizeof index, NULL);
+    head_logits(&x->head, &weights, x->x, x->row, 1);
+    b->to_float(b, x->logits, x->head.logits, x->config->vocabulary, NULL);
+    b->copy(b, logits, x->logits, (size_t)x->config->vocabulary * sizeof *logits, NULL);
+    b->synchronize(b, NULL);
+    return b->check(b, error);
+}
+
+bool decoder_feed(Decoder *x, const int32_t *ids, int64_t count, float *logits, Error *error) {
+    Backend *b = x->backend;
+    if (count > x->capacity - x->length) {
+        error_set(error, "the text is longer than the %lld tokens that there is room for", (long long)x->capacity);
+        return error_hint(error, "shorten the prompt, lower max_new_tokens (-n) or raise cutoff_len (-c)");
+    }
+    if (x->length == 0) {
+        int32_t starts[2] = {0, (int32_t)count};
+        int64_t padded = round_up(count, b->token_multiple);
+        b->zero(b, x->ids, (size_t)padded * sizeof *ids, NULL);
+        b->copy(b, x->ids, ids, (size_t)count * sizeof *ids, NULL);
+        b->copy(b, x->starts, starts, sizeof starts, NULL);
+        feed_prompt(x, count);
+        x->length = count;
+        return read_logits(x, count - 1, logits, error);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        b->copy(b, x->ids, ids + i, sizeof *ids, NULL);
+        feed_token(x);
+        x->length++;
+    }
+    return read_logits(x, 0, logits, error);
+}

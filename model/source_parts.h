@@ -1,0 +1,56 @@
+// source_parts.h - what the kinds of model sources share. Private to model/source*.c, hub.c and save*.c.
+#pragma once
+#include "base/gguf.h"
+#include "base/safetensors.h"
+#include "model/source.h"
+
+// Where the values of one tensor of a block lie, and how they become our rows.
+typedef struct StoredTensor {
+    const FileMap *map;
+    size_t offset; // of the data from the start of the map
+    size_t bytes;
+    const GgmlTypeInfo *type; // safetensors' F32, F16 and BF16 are GGUF's of the same name
+    // > 0: GGUF's order of the rows of query and key heads of this many rows, to be undone
+    int interleaved;
+} StoredTensor;
+
+struct ModelSource {
+    SourceKind kind;
+    char *path; // the directory, or the GGUF file
+    ModelConfig config;
+    BlockLayout layout;
+    StoredTensor *tensors; // [blocks][BLOCK_TENSORS_MAX] in the order of block_tensors; NULL when config_only
+    char types[64];
+    bool rounds;
+    // Hugging Face
+    json_t *json;           // config.json
+    json_t *weight_map;     // of the index: tensor name -> file name; NULL when there is one file
+    SafetensorsFile *files; // [file_count]
+    size_t file_count;
+    // GGUF
+    GgufFile gguf;
+};
+
+// Reads the configuration (path is set; the file of a directory's configuration may be given apart) and, unless
+// config_only, opens the files with weights.
+bool source_open_hugging_face(ModelSource *source, const char *config_path, bool config_only, Error *error);
+bool source_open_gguf(ModelSource *source, Error *error);
+// Finds one tensor and checks its shape.
+bool source_find_hugging_face(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
+bool source_find_gguf(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
+
+// "[32, 64]" or "[64]" into text, which is returned.
+const char *source_shape_text(char text[96], const int64_t *shape, int dimensions);
+// The errors of a tensor that is not there or has another shape.
+bool source_missing(const char *where, const char *name, const BlockTensor *tensor, Error *error);
+bool source_misshapen(const char *where, const char *name, const int64_t *shape, int dimensions,
+                      const BlockTensor *tensor, Error *error);
+// The error of a checkpoint that would have to be unpickled. path: the file or its directory.
+bool source_refuse_pickle(const char *path, const char *name, Error *error);
+bool source_is_pickle_name(const char *name);
+
+// "owner/name" and nothing else
+bool hub_is_id(const char *name);
+// The snapshot's directory in the local Hugging Face cache (caller's memory), NULL with a message that says how to get
+// it when it is not there.
+char *hub_find(const char *id, Error *error);

@@ -1,0 +1,180 @@
+// passes.c - see passes.h.
+#include "train/passes.h"
+#include <stdlib.h>
+
+// ---- memory ----
+
+static void take_batch(DeviceBatch *batch, Arena *arena, int64_t tokens) {
+    batch->ids = arena_take(arena, tokens, sizeof(int32_t));
+    batch->positions = arena_take(arena, tokens, sizeof(int32_t));
+    batch->starts = arena_take(arena, tokens + 1, sizeof(int32_t));
+    batch->target_rows = arena_take(arena, tokens, sizeof(int32_t));
+    batch->labels = arena_take(arena, tokens, sizeof(int32_t));
+    batch->rows = arena_take(arena, tokens, sizeof(int32_t));
+    batch->row_starts = arena_take(arena, tokens + 1, sizeof(int32_t));
+    batch->row_tokens = arena_take(arena, tokens, sizeof(int32_t));
+}
+
+static void take_micro_batch(Passes *p, Arena *arena, int64_t m) {
+    int layers = p->config->layers;
+    take_batch(&p->batches[m], arena, p->sizes.tokens);
+    for (int l = 0; l < layers; l++)
+        layer_activations_take(&p->kept[m * layers + l], arena, p->backend, p->config, p->sizes.tokens, p->sizes.keep);
+    p->last[m] = arena_take(arena, p->sizes.tokens * p->config->hidden, p->backend->activation_size);
+}
+
+// A layer's work buffers and the head's are never in use together, so they share one stretch of the arena.
+static void take_work(Passes *p, Arena *arena) {
+    size_t mark = arena_mark(arena);
+    layer_context_take(&p->layer, arena, p->backend, p->config, p->sizes.tokens, true);
+    size_t layer_end = arena_mark(arena);
+    arena_reset(arena, mark);
+    head_context_take(&p->head, arena, p->backend, p->config, p->sizes.tokens, p->sizes.chunk, true);
+    if (arena_mark(arena) < layer_end) arena_reset(arena, layer_end);
+}
+
+bool passes_create(Passes *p, Backend *backend, const ModelConfig *config, BlockStore *store, const PassSizes *sizes,
+                   Arena *device, Error *error) {
+    size_t sweep = (size_t)sizes->sweep, layers = (size_t)config->layers;
+    *p = (Passes){.backend = backend, .config = config, .store = store, .sizes = *sizes};
+    p->batches = calloc(sweep, sizeof *p->batches);
+    p->kept = calloc(sweep * layers, sizeof *p->kept);
+    p->last = calloc(sweep, sizeof *p->last);
+    if (!p->batches || !p->kept || !p->last) {
+        passes_free(p);
+        return error_memory(error, "the tables of activations", sweep * layers * sizeof *p->kept);
+    }
+    p->loss = arena_take(device, 1, sizeof(double));
+    p->cosine = arena_take(device, sizes->positions * config->head_dim / 2, sizeof(float));
+    p->sine = arena_take(device, sizes->positions * config->head_dim / 2, sizeof(float));
+    for (int64_t m = 0; m < sizes->sweep && !device->overflow; m++) take_micro_batch(p, device, m);
+    take_work(p, device);
+    p->layer.cosine = p->cosine;
+    p->layer.sine = p->sine;
+    if (!device->overflow) return true;
+    passes_free(p);
+    return error_set(error, "the activations do not fit their arena");
+}
+
+void passes_free(Passes *p) {
+    free(p->batches);
+    free(p->kept);
+    free(p->last);
+    *p = (Passes){0};
+}
+
+bool passes_fill_tables(Passes *p, Error *error) {
+    size_t bytes = (size_t)(p->sizes.positions * p->config->head_dim / 2) * sizeof(float);
+    float *cosine = malloc(bytes), *sine = malloc(bytes);
+    bool ok = cosine && sine;
+    if (ok) {
+        model_rope_tables(p->config, p->sizes.positions, cosine, sine);
+        p->backend->copy(p->backend, p->cosine, cosine, bytes, NULL);
+        p->backend->copy(p->backend, p->sine, sine, bytes, NULL);
+        p->backend->synchronize(p->backend, NULL);
+    } else {
+        error_memory(error, "the rotary tables", bytes);
+    }
+    free(cosine);
+    free(sine);
+    return ok;
+}
+
+// ---- one sweep ----
+
+static void copy_indices(Backend *b, int32_t *to, const int32_t *from, int64_t count) {
+    b->copy(b, to, from, (size_t)count * sizeof(int32_t), NULL);
+}
+
+static void upload(Passes *p, int64_t m, const MicroBatch *batch) {
+    Backend *b = p->backend;
+    DeviceBatch *d = &p->batches[m];
+    d->tokens = round_up(batch->used, b->token_multiple);
+    d->targets = batch->targets;
+    d->row_count = batch->row_count;
+    copy_indices(b, d->ids, batch->ids, d->tokens);
+    copy_indices(b, d->positions, batch->positions, d->tokens);
+    copy_indices(b, d->starts, batch->starts, batch->sequences + 1);
+    copy_indices(b, d->target_rows, batch->target_rows, batch->targets);
+    copy_indices(b, d->labels, batch->labels, batch->targets);
+    copy_indices(b, d->rows, batch->rows, batch->row_count);
+    copy_indices(b, d->row_starts, batch->row_starts, batch->row_count + 1);
+    copy_indices(b, d->row_tokens, batch->row_tokens, batch->used);
+    d->layer = (LayerTokens){d->positions, d->starts, batch->sequences};
+}
+
+// The layer's context for this micro-batch's number of tokens.
+static LayerContext context_for(const Passes *p, int64_t m) {
+    LayerContext context = p->layer;
+    context.tokens = p->batches[m].tokens;
+    return context;
+}
+
+static void forward(Passes *p, const MicroBatch *batches, int64_t count) {
+    Backend *b = p->backend;
+    int layers = p->config->layers;
+    const bf16 *embedding = store_acquire(p->store, 0);
+    for (int64_t m = 0; m < count; m++) {
+        upload(p, m, &batches[m]);
+        b->embed_forward(b, p->kept[m * layers].input, embedding, p->batches[m].ids, p->batches[m].tokens,
+                         p->config->hidden, NULL);
+    }
+    for (int l = 0; l < layers; l++) {
+        LayerWeights weights = layer_weights(&p->store->layout.layer, store_acquire(p->store, block_of_layer(l)));
+        for (int64_t m = 0; m < count; m++) {
+            LayerContext context = context_for(p, m);
+            LayerActivations *kept = &p->kept[m * layers + l];
+            Activation *out = l + 1 < layers ? kept[1].input : p->last[m];
+            layer_forward(&context, &weights, l, &p->batches[m].layer, kept, out);
+        }
+    }
+}
+
+static HeadGradients head_gradients(const Passes *p, float *const *gradients) {
+    const BlockLayout *layout = &p->store->layout;
+    float *head = gradients[block_count(layout) - 1];
+    float *matrix = p->config->tied ? gradients[0] + layout->embedding.offset : head + layout->head.offset;
+    return (HeadGradients){matrix, head + layout->final_norm.offset};
+}
+
+void passes_begin(Passes *p) {
+    p->backend->zero(p->backend, p->loss, sizeof(double), NULL);
+}
+
+void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float scale, float *const *gradients) {
+    Backend *b = p->backend;
+    int layers = p->config->layers;
+    forward(p, batches, count);
+    HeadWeights head = head_weights(p->config, p->store);
+    HeadGradients head_gradient = head_gradients(p, gradients);
+    for (int64_t m = 0; m < count; m++) {
+        const DeviceBatch *d = &p->batches[m];
+        head_loss_backward(&p->head, &head, p->last[m], d->tokens, d->target_rows, d->labels, d->targets, scale,
+                           p->loss, &head_gradient);
+    }
+    for (int l = layers - 1; l >= 0; l--) {
+        int block = block_of_layer(l);
+        LayerWeights weights = layer_weights(&p->store->layout.layer, store_acquire(p->store, block));
+        LayerGradients views;
+        if (gradients[block]) views = layer_gradients(&p->store->layout.layer, gradients[block]);
+        for (int64_t m = 0; m < count; m++) {
+            LayerContext context = context_for(p, m);
+            layer_backward(&context, &weights, l, &p->batches[m].layer, &p->kept[m * layers + l], p->last[m],
+                           gradients[block] ? &views : NULL);
+        }
+    }
+    for (int64_t m = 0; m < count; m++) {
+        const DeviceBatch *d = &p->batches[m];
+        b->embed_backward(b, gradients[0], p->last[m], d->rows, d->row_starts, d->row_tokens, d->row_count,
+                          p->config->hidden, NULL);
+    }
+}
+
+void passes_evaluate(Passes *p, const MicroBatch *batches, int64_t count) {
+    forward(p, batches, count);
+    HeadWeights head = head_weights(p->config, p->store);
+    for (int64_t m = 0; m < count; m++) {
+        const DeviceBatch *d = &p->batches[m];
+        head_loss(&p->head, &head, p->last[m], d->target_rows, d->labels, d->targets, p->loss);
+    }
+}

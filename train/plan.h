@@ -1,0 +1,41 @@
+// plan.h - every size and placement of a run, fixed before its first step.
+//
+// The plan is made by running the allocating code on arenas that only count, so what `lisa plan` prints is what the run
+// takes, to the byte.
+#pragma once
+#include "model/config.h"
+#include "train/passes.h"
+#include "train/settings.h"
+
+typedef struct PlanRequest {
+    const ModelConfig *config;
+    const TrainSettings *settings;
+    Backend *backend;
+    int64_t cutoff_len;    // tokens of the longest sequence
+    uint64_t memory_limit; // bytes that device and host arenas may take together; 0: what the machine has free
+} PlanRequest;
+
+#define PLAN_COMPONENTS_MAX 12
+
+typedef struct PlanComponent {
+    const char *name; // constant text
+    uint64_t device_bytes;
+    uint64_t host_bytes;
+} PlanComponent;
+
+typedef struct Plan {
+    PassSizes sizes;
+    int slots; // gamma + 2
+    PlanComponent components[PLAN_COMPONENTS_MAX];
+    int component_count;
+    uint64_t device_bytes; // of the device arena
+    uint64_t host_bytes;   // of the host arena
+    uint64_t limit;        // the memory limit it was made for
+} Plan;
+
+// Chooses the sizes: a micro-batch holds the longest sequence, or as many as make 2048 tokens; gradient_checkpointing
+// auto keeps as much as fits. An error names what is needed, what there is, and the smallest change that would fit.
+bool plan_make(Plan *plan, const PlanRequest *request, Error *error);
+
+// Bytes of memory that this process can still take: the free memory of the machine and of its control group.
+uint64_t plan_free_memory(void);

@@ -1,0 +1,148 @@
+// trainer.c - see trainer.h.
+#include "train/trainer.h"
+#include <stdlib.h>
+
+// ---- memory: one path for measuring and for allocating ----
+
+// Notes in the plan what has been taken from the arenas since the last note.
+static void note(Plan *plan, const char *name, const Arena *device, const Arena *host) {
+    uint64_t device_before = 0, host_before = 0;
+    for (int i = 0; i < plan->component_count; i++) {
+        device_before += plan->components[i].device_bytes;
+        host_before += plan->components[i].host_bytes;
+    }
+    plan->components[plan->component_count++] =
+        (PlanComponent){name, device->peak - device_before, host->peak - host_before};
+}
+
+static bool take(Trainer *t, Plan *plan, Error *error) {
+    Backend *b = t->backend;
+    BlockLayout layout;
+    Method method = method_of(t->settings, t->config->layers);
+    plan->component_count = 0;
+    plan->slots = method.activated + 2;
+    if (!block_layout(&layout, t->config, error)) return false;
+    if (!store_create(&t->store, &layout, &t->device, b->unified ? NULL : &t->host, error)) return false;
+    note(plan, "weights (bf16)", &t->device, &t->host);
+    if (!active_create(&t->active, &method, t->settings, &layout, &t->device, &t->host, error)) return false;
+    note(plan, "gradients, m, v (fp32), low bits", &t->device, &t->host);
+    if (!passes_create(&t->passes, b, t->config, &t->store, &plan->sizes, &t->device, error)) return false;
+    t->squares = arena_take(&t->device, 1, sizeof *t->squares);
+    t->norm = arena_take(&t->device, 1, sizeof *t->norm);
+    t->clip_scale = arena_take(&t->device, 1, sizeof *t->clip_scale);
+    t->skip = arena_take(&t->device, 1, sizeof *t->skip);
+    note(plan, "activations and work buffers", &t->device, &t->host);
+    if (t->device.overflow || t->host.overflow) return error_set(error, "the run does not fit its arenas");
+    t->gradients = calloc((size_t)block_count(&layout), sizeof *t->gradients);
+    if (!t->gradients) return error_memory(error, "the table of gradients", (size_t)layout.layers * sizeof(float *));
+    plan->device_bytes = t->device.peak;
+    plan->host_bytes = t->host.peak;
+    return true;
+}
+
+bool trainer_measure(Plan *plan, Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                     Error *error) {
+    Trainer t = {.backend = backend, .config = config, .settings = settings};
+    arena_measure(&t.device, MEMORY_DEVICE);
+    arena_measure(&t.host, MEMORY_PINNED);
+    bool ok = take(&t, plan, error);
+    trainer_free(&t);
+    return ok;
+}
+
+bool trainer_create(Trainer *t, Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                    const Plan *plan, Error *error) {
+    *t = (Trainer){.backend = backend, .config = config, .settings = settings, .plan = *plan};
+    return arena_create(&t->device, backend, MEMORY_DEVICE, plan->device_bytes, "the device arena", error) &&
+           arena_create(&t->host, backend, MEMORY_PINNED, plan->host_bytes, "the host arena", error) &&
+           take(t, &t->plan, error) && passes_fill_tables(&t->passes, error);
+}
+
+void trainer_free(Trainer *t) {
+    free(t->gradients);
+    passes_free(&t->passes);
+    active_free(&t->active);
+    store_free(&t->store);
+    arena_free(&t->host);
+    arena_free(&t->device);
+    *t = (Trainer){0};
+}
+
+// ---- one optimizer step ----
+
+static int64_t count_targets(const MicroBatch *batches, int64_t count) {
+    int64_t targets = 0;
+    for (int64_t m = 0; m < count; m++) targets += batches[m].targets;
+    return targets;
+}
+
+static void clear_gradients(Trainer *t) {
+    for (int block = 0; block < t->active.blocks; block++) {
+        Slot *slot = t->active.of_block[block];
+        t->gradients[block] = slot ? slot->gradient : NULL;
+        if (slot) t->backend->zero(t->backend, slot->gradient, (size_t)slot->elements * sizeof(float), NULL);
+    }
+}
+
+// Sweep after sweep: loss and gradients of the whole optimizer batch.
+static void accumulate(Trainer *t, const MicroBatch *batches, int64_t count, float scale) {
+    passes_begin(&t->passes);
+    for (int64_t first = 0; first < count; first += t->plan.sizes.sweep) {
+        int64_t some = count - first < t->plan.sizes.sweep ? count - first : t->plan.sizes.sweep;
+        passes_train(&t->passes, batches + first, some, scale, t->gradients);
+    }
+}
+
+// Norm over all active gradients, clip scale, AdamW on every slot; all on the device.
+static void update(Trainer *t, double learning_rate) {
+    Backend *b = t->backend;
+    b->zero(b, t->squares, sizeof(double), NULL);
+    for (int block = 0; block < t->active.blocks; block++) {
+        const Slot *slot = t->active.of_block[block];
+        if (slot) b->sum_squares(b, t->squares, slot->gradient, slot->elements, NULL);
+    }
+    b->clip_finish(b, t->norm, t->clip_scale, t->skip, t->squares, t->passes.loss, (float)t->settings->max_grad_norm,
+                   NULL);
+    for (int block = 0; block < t->active.blocks; block++) {
+        Slot *slot = t->active.of_block[block];
+        if (slot)
+            slot_update(slot, b, store_acquire(&t->store, block), t->settings, learning_rate, t->clip_scale, t->skip);
+    }
+}
+
+bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBatch *batches, int64_t count,
+                  StepReport *report, Error *error) {
+    Backend *b = t->backend;
+    int64_t targets = count_targets(batches, count);
+    if (targets == 0) return error_set(error, "step %lld: no target token in its examples", (long long)step + 1);
+    active_update(&t->active, &t->store, step);
+    clear_gradients(t);
+    accumulate(t, batches, count, (float)(1 / (double)targets));
+    update(t, learning_rate);
+    double loss;
+    float norm;
+    int32_t skip;
+    b->copy(b, &loss, t->passes.loss, sizeof loss, NULL);
+    b->copy(b, &norm, t->norm, sizeof norm, NULL);
+    b->copy(b, &skip, t->skip, sizeof skip, NULL);
+    b->synchronize(b, NULL);
+    *report = (StepReport){loss / (double)targets, (double)norm, skip != 0, 0, targets};
+    for (int64_t m = 0; m < count; m++) report->tokens += batches[m].used;
+    return b->check(b, error);
+}
+
+bool trainer_evaluate(Trainer *t, const MicroBatch *batches, int64_t count, double *loss, int64_t *targets,
+                      Error *error) {
+    Backend *b = t->backend;
+    double sum;
+    passes_begin(&t->passes);
+    for (int64_t first = 0; first < count; first += t->plan.sizes.sweep) {
+        int64_t some = count - first < t->plan.sizes.sweep ? count - first : t->plan.sizes.sweep;
+        passes_evaluate(&t->passes, batches + first, some);
+    }
+    b->copy(b, &sum, t->passes.loss, sizeof sum, NULL);
+    b->synchronize(b, NULL);
+    *loss += sum;
+    *targets += count_targets(batches, count);
+    return b->check(b, error);
+}
