@@ -29,7 +29,7 @@ LIBRARIES := -lsentencepiece -lopenblas -ljansson -lyaml -lutf8proc -lz -lm
 LINK = $(CXX) -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 
 OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/%.o)
-PROGRAM := $(if $(SANITIZE),$(BUILD)/lisa,lisa)
+PROGRAM := $(if $(filter build,$(BUILD)),lisa,$(BUILD)/lisa)
 
 .DEFAULT_GOAL := all
 .PHONY: all check-deps deps test demo fuzz bench install format check-format check-includes tidy clean help FORCE
@@ -88,10 +88,26 @@ demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the
 	@$(MAKE) --no-print-directory all
 	@examples/demo
 
-# Every tests/fuzz/fuzz_*.c is one libFuzzer target; FUZZ_SECONDS each.
+# Every tests/fuzz/fuzz_*.c is one libFuzzer target over objects of its own, made by clang with all checks.
 FUZZ_SECONDS ?= 30
-fuzz: ## run each parser's fuzz target for FUZZ_SECONDS (needs clang)
-	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZERS)
+FUZZ_FLAGS := -O1 -g -I. -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_OBJECTS := $(C_SOURCES:%.c=$(BUILD)/fuzz/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/fuzz/%.o)
+FUZZ_CLANG ?= clang
+FUZZ_PROGRAMS := $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG) -std=c11 -D_GNU_SOURCE -ffp-contract=off -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
+
+$(BUILD)/fuzz/%.o: %.cc
+	@mkdir -p $(@D)
+	$(FUZZ_CLANG)++ -std=c++17 -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
+
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJECTS)
+	$(FUZZ_CLANG)++ -pthread -fsanitize=fuzzer,address,undefined $^ $(LIBRARIES) -o $@
+
+fuzz: $(FUZZ_PROGRAMS) ## run each parser's fuzz target for FUZZ_SECONDS (needs clang and libclang-rt)
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
 
 bench: all ## measure a training step against the machine's own matrix multiplication rate
 	@bench/run
@@ -115,4 +131,4 @@ tidy: ## clang-tidy over the sources
 clean: ## remove what was built
 	rm -rf build lisa
 
--include $(OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
+-include $(OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
