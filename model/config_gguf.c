@@ -134,6 +134,10 @@ bool model_config_from_gguf(ModelConfig *config, const GgufFile *file, Error *er
     config->tied = gguf_tensor(file, "output.weight") == NULL;
     config->qkv_bias = gguf_tensor(file, "blk.0.attn_q.bias") != NULL;
     config->output_bias = gguf_tensor(file, "blk.0.attn_output.bias") != NULL;
+    if (config->family == FAMILY_LLAMA ? config->qkv_bias != config->output_bias
+                                       : !config->qkv_bias || config->output_bias)
+        return error_set(error, "%s: this choice of attention biases is not one of the architecture %s", file->where,
+                         metadata.architecture);
     if (config->family == FAMILY_LLAMA && window > 0 && window <= INT32_MAX) { // Mistral is stored as llama
         config->family = FAMILY_MISTRAL;
         config->window = (int)window;

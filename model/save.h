@@ -1,16 +1,21 @@
 // save.h - writing the block store as a Hugging Face directory that transformers loads.
 #pragma once
+#include "base/safetensors.h"
 #include "model/source.h"
 #include "model/store.h"
 
 typedef struct SaveOptions {
-    uint64_t shard_bytes;       // largest safetensors file; 0: one file
+    uint64_t shard_bytes; // most bytes of tensor data in a safetensors file (a larger tensor has one alone); 0: one
     int32_t eos[MODEL_EOS_MAX]; // end tokens trained with, first the one that ends a turn
     int eos_count;              // 0: keep the configuration's
+    // Called for each tensor when it has been written, its bytes and CRC-32 set: for a manifest. NULL: not wanted.
+    void (*written)(void *context, const char *file_name, const SafetensorsEntry *entry);
+    void *context;
 } SaveOptions;
 
-// Bytes that model_save will write.
-bool model_save_bytes(const ModelSource *source, const BlockLayout *layout, uint64_t *bytes, Error *error);
+// Bytes of the safetensors files that model_save will write; its JSON files are some kilobytes more.
+bool model_save_bytes(const ModelSource *source, const BlockLayout *layout, const SaveOptions *options, uint64_t *bytes,
+                      Error *error);
 
 // Writes into an existing, empty directory: config.json (of the source, or made from GGUF metadata; dtype bfloat16),
 // model.safetensors (or shards with their index) and generation_config.json. The tokenizer's files are
