@@ -92,6 +92,9 @@ static void upload(Passes *p, int64_t m, const MicroBatch *batch) {
     d->tokens = round_up(batch->used, b->token_multiple);
     d->targets = batch->targets;
     d->row_count = batch->row_count;
+    d->pad_row = batch->row_count;
+    for (int32_t r = 0; r < batch->row_count; r++)
+        if (batch->rows[r] == p->config->pad) d->pad_row = r;
     copy_indices(b, d->ids, batch->ids, d->tokens);
     copy_indices(b, d->positions, batch->positions, d->tokens);
     copy_indices(b, d->starts, batch->starts, batch->sequences + 1);
@@ -141,8 +144,19 @@ void passes_begin(Passes *p) {
     p->backend->zero(p->backend, p->loss, sizeof(double), NULL);
 }
 
-void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float scale, float *const *gradients) {
+// The embedding rows that occurred get their gradient, but for the padding token's: transformers gives its nn.Embedding
+// a padding_idx, so that row learns nothing from the input even where the same token also ends a turn.
+static void embedding_gradient(Passes *p, int64_t m, float *gradient) {
     Backend *b = p->backend;
+    const DeviceBatch *d = &p->batches[m];
+    int64_t columns = p->config->hidden, after = d->pad_row + 1;
+    b->embed_backward(b, gradient, p->last[m], d->rows, d->row_starts, d->row_tokens, d->pad_row, columns, NULL);
+    if (after < d->row_count)
+        b->embed_backward(b, gradient, p->last[m], d->rows + after, d->row_starts + after, d->row_tokens,
+                          d->row_count - after, columns, NULL);
+}
+
+void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float scale, float *const *gradients) {
     int layers = p->config->layers;
     forward(p, batches, count);
     HeadWeights head = head_weights(p->config, p->store);
@@ -163,11 +177,7 @@ void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float sca
                            gradients[block] ? &views : NULL);
         }
     }
-    for (int64_t m = 0; m < count; m++) {
-        const DeviceBatch *d = &p->batches[m];
-        b->embed_backward(b, gradients[0], p->last[m], d->rows, d->row_starts, d->row_tokens, d->row_count,
-                          p->config->hidden, NULL);
-    }
+    for (int64_t m = 0; m < count; m++) embedding_gradient(p, m, gradients[0]);
 }
 
 void passes_evaluate(Passes *p, const MicroBatch *batches, int64_t count) {

@@ -13,6 +13,7 @@ typedef struct DeviceBatch {
     int64_t tokens;       // T of this micro-batch: used tokens rounded up to the backend's multiple
     int64_t targets;      // rows with a label
     int64_t row_count;    // distinct ids
+    int64_t pad_row;      // where the padding token is among them; row_count when it did not occur
     LayerTokens layer;    // positions, starts, sequences
     int32_t *ids;         // [T]
     int32_t *positions;   // [T], as in layer
