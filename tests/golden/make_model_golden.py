@@ -7,6 +7,7 @@ Each case is a Hugging Face directory (config.json, model.safetensors in bf16) w
     expected.safetensors  fp32: "logits" [all tokens, V] and "gradient/<parameter>" for every parameter
 Each sequence goes through the model on its own, in fp32 on the bf16 weights; the loss is the sum over the targets of all
 sequences divided by their number. Gains and biases are random too, so that none can be forgotten unseen.
+Some have a pad_token_id: that row of the embedding gets no gradient from the input (nn.Embedding's padding_idx).
 A config_old.json holds the same model in the spelling of transformers before 5 (rope_theta, rope_scaling).
 """
 
@@ -46,7 +47,7 @@ CASES = {
     "llama_tied": dict(model_type="llama", hidden_size=24, intermediate_size=40, num_hidden_layers=3,
                        num_attention_heads=3, num_key_value_heads=1, vocab_size=71, tie_word_embeddings=True,
                        rope_parameters=dict(rope_type="default", rope_theta=100000.0), rms_norm_eps=1e-5,
-                       spelling="old"),
+                       pad_token_id=2, spelling="old"),  # pad is eos, as in SmolLM2
     "llama_attention_bias": dict(model_type="llama", hidden_size=24, intermediate_size=28, num_hidden_layers=2,
                                  num_attention_heads=2, num_key_value_heads=1, vocab_size=53, attention_bias=True),
     "llama_rope_linear": dict(model_type="llama", hidden_size=24, intermediate_size=28, num_hidden_layers=2,
@@ -66,7 +67,7 @@ CASES = {
     "qwen2_tied_window": dict(model_type="qwen2", hidden_size=24, intermediate_size=32, num_hidden_layers=3,
                               num_attention_heads=4, num_key_value_heads=1, vocab_size=57, tie_word_embeddings=True,
                               use_sliding_window=True, sliding_window=6, max_window_layers=1, bos_token_id=1,
-                              eos_token_id=2, spelling="both"),
+                              eos_token_id=2, pad_token_id=5, spelling="both"),
 }
 
 
@@ -88,11 +89,13 @@ def random_model(settings):
     return model
 
 
-def random_sequences(lengths, vocabulary):
-    """Ids, and labels that ignore a prompt; the fourth sequence of a case has no target at all."""
+def random_sequences(lengths, vocabulary, pad):
+    """Ids, a pad among them, and labels that ignore a prompt; the fourth sequence of a case has no target at all."""
     sequences = []
     for index, length in enumerate(lengths):
         ids = torch.randint(0, vocabulary, (length,))
+        if pad is not None:
+            ids[-length // 2] = pad
         labels = ids.clone()
         labels[: length // 3] = -100
         if length > 12:
@@ -148,10 +151,9 @@ def worst(reference, exact):
 def make(name, settings, seed):
     settings = dict(settings)
     lengths, spelling = settings.pop("lengths", SHORT), settings.pop("spelling", "new")
-    settings.setdefault("pad_token_id", 0)
     torch.manual_seed(seed)
     model = random_model(settings)
-    sequences = random_sequences(lengths, settings["vocab_size"])
+    sequences = random_sequences(lengths, settings["vocab_size"], settings.get("pad_token_id"))
     logits, loss = run(model, sequences)
     stored = {"logits": logits.contiguous()}
     for parameter_name, parameter in model.named_parameters():

@@ -3,7 +3,7 @@
     python tests/golden/make_smollm2_golden.py MODEL.gguf        (pinned requirements: tests/requirements.txt)
 
 The file is the one that `make demo` uses. Its weights are dequantised, rounded to bf16 and held in fp32, as lisa reads
-them. Stored are the prompt's ids, the loss of predicting it, and for a few positions the largest logits by id and the
+them. Stored are the prompt's ids (all but the first are targets), the loss of predicting it, and for a few positions the largest logits by id and the
 first logits of the vocabulary.
 """
 
@@ -46,13 +46,15 @@ def main():
         })
     stored = {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "ids": ids[0].tolist(),
+        "bytes": path.stat().st_size,
+        "sequences": [ids[0].tolist()],
+        "labels": [ids[0].tolist()],
         "loss": torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:]).item(),
         "largest_absolute": logits.abs().max().item(),
         "positions": positions,
     }
     (pathlib.Path(__file__).parent / "smollm2_logits.json").write_text(json.dumps(stored) + "\n")
-    print(stored["ids"], stored["loss"], tokenizer.decode([p["largest"][0][0] for p in positions]))
+    print(stored["sequences"], stored["loss"], tokenizer.decode([p["largest"][0][0] for p in positions]))
 
 
 if __name__ == "__main__":
