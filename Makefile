@@ -10,7 +10,7 @@ FOLDERS := base kernels kernels/cpu tokenizer data model train cli
 C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
 CXX_SOURCES := $(wildcard $(addsuffix /*.cc,$(FOLDERS)))
 TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
-TEST_SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)))
+TEST_SUPPORT = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 APT_PACKAGES := gcc g++ make git ca-certificates pkg-config libsentencepiece-dev zlib1g-dev libopenblas-dev libjansson-dev \
 	libyaml-dev libutf8proc-dev libcmocka-dev
