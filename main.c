@@ -13,6 +13,10 @@ static const Command commands[] = {
      "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
      "and none after its first step.",
      command_plan},
+    {"info", COMMAND_INFO, "[MODEL]", "what a model is, or what this machine has",
+     "MODEL is a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache. Without it the\n"
+     "backends, threads and memory are shown.",
+     command_info},
     {"options", COMMAND_OPTIONS, "", "print docs/options.md", "Prints every option of every command as Markdown.",
      command_options},
 };

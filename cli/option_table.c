@@ -5,6 +5,7 @@
 #define T       COMMAND_TRAIN
 #define RUN     (COMMAND_TRAIN | COMMAND_PLAN)
 #define DATA    (COMMAND_TRAIN | COMMAND_PLAN | COMMAND_PREVIEW | COMMAND_EVAL)
+#define SPEAK   (COMMAND_GENERATE | COMMAND_CHAT)
 #define ALL     (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
 #define AT(at)  offsetof(Options, at)
 #define COUNT   1e12 // more than anyone can count to
@@ -25,10 +26,10 @@ const OptionRow option_table[] = {
     {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, ALL & ~(COMMAND_INFO | COMMAND_BENCH), GROUP_MODEL,
      AT(model_name_or_path), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache"},
-    {"template", "chat_template", 0, VALUE_TEXT, DATA, 0, GROUP_MODEL, AT(data.template_name), NULL, 0, 0, NULL, "NAME",
-     "chat template; not given: the one recognised in the model"},
-    {"default_system", "system", 0, VALUE_TEXT, DATA, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0, NULL, "TEXT",
-     "system text where the data brings none; not given: the template's own; empty: none"},
+    {"template", "chat_template", 0, VALUE_TEXT, DATA | SPEAK, 0, GROUP_MODEL, AT(data.template_name), NULL, 0, 0, NULL,
+     "NAME", "chat template; not given: the one recognised in the model"},
+    {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0, NULL,
+     "TEXT", "system text where there is none; not given: the template's own; empty: none"},
 
     // ---- data
     {"dataset", "data datasets train_file dataset_path", 0, VALUE_TEXT, DATA, COMMAND_TRAIN | COMMAND_PREVIEW,
@@ -48,8 +49,9 @@ const OptionRow option_table[] = {
      "leave out and count records that cannot be used, instead of stopping"},
     {"disable_shuffling", NULL, 0, VALUE_FLAG, RUN, 0, GROUP_DATA, AT(data.disable_shuffling), "false", 0, 0, NULL,
      NULL, "keep the order of the file in every epoch"},
-    {"cutoff_len", "max_seq_length max_length sequence_len block_size", 'c', VALUE_INTEGER, DATA, 0, GROUP_DATA,
-     AT(data.cutoff_len), "2048", 2, 1e7, NULL, NULL, "tokens of a sequence at most; longer examples are cut"},
+    {"cutoff_len", "max_seq_length max_length sequence_len block_size", 'c', VALUE_INTEGER, DATA | SPEAK, 0, GROUP_DATA,
+     AT(data.cutoff_len), "2048", 2, 1e7, NULL, NULL,
+     "tokens of a sequence at most; longer examples are cut, answers end"},
     {"packing", "sample_packing", 0, VALUE_CHOICE, DATA, 0, GROUP_DATA, AT(data.packing), "auto", 0, 0, auto_true_false,
      NULL, "several examples share a sequence of cutoff_len tokens; auto: for plain text only"},
     {"train_on_prompt", "train_on_inputs", 0, VALUE_FLAG, DATA, 0, GROUP_DATA, AT(data.train_on_prompt), "false", 0, 0,
@@ -70,8 +72,8 @@ const OptionRow option_table[] = {
      NULL, "uniform: every draw for itself; cycle: along permutations, so that every layer is visited"},
     {"lisa_keep_low_bits", NULL, 0, VALUE_FLAG, RUN, 0, GROUP_METHOD, AT(train.lisa_keep_low_bits), "false", 0, 0, NULL,
      NULL, "keep the low 16 bits of layers that leave in host memory instead of rounding them away"},
-    {"seed", NULL, 0, VALUE_SEED, DATA, 0, GROUP_METHOD, AT(train.seed), "42", 0, LARGEST, NULL, NULL,
-     "of the draws, the order of the examples and the held-out records"},
+    {"seed", NULL, 0, VALUE_SEED, DATA | SPEAK, 0, GROUP_METHOD, AT(train.seed), "42", 0, LARGEST, NULL, NULL,
+     "of the draws, the order of the examples, the held-out records and the tokens of an answer"},
 
     // ---- length
     {"num_train_epochs", "epochs num_epochs", 0, VALUE_NUMBER, RUN, 0, GROUP_LENGTH, AT(train.num_train_epochs), "3",
@@ -140,6 +142,18 @@ const OptionRow option_table[] = {
     {"max_shard_size", NULL, 0, VALUE_SIZE, RUN, 0, GROUP_REPORT, AT(train.max_shard_size), "5GiB", 0, LARGEST, NULL,
      NULL, "the largest safetensors file; 0: one file"},
 
+    // ---- answers
+    {"prompt", NULL, 'p', VALUE_TEXT, COMMAND_GENERATE, 0, GROUP_ANSWER, AT(prompt), NULL, 0, 0, NULL, "TEXT",
+     "what the user says; not given: all of stdin"},
+    {"raw", NULL, 0, VALUE_FLAG, COMMAND_GENERATE, 0, GROUP_ANSWER, AT(raw), "false", 0, 0, NULL, NULL,
+     "continue the prompt as plain text, without a chat template"},
+    {"max_new_tokens", "max_tokens n_predict", 'n', VALUE_INTEGER, SPEAK, 0, GROUP_ANSWER, AT(max_new_tokens), "1024",
+     1, COUNT, NULL, NULL, "tokens of an answer at most"},
+    {"temperature", "temp", 0, VALUE_NUMBER, SPEAK, 0, GROUP_ANSWER, AT(temperature), "0.95", 0, 100, NULL, NULL,
+     "below 1 likely tokens are favoured more; 0: always the likeliest"},
+    {"top_p", NULL, 0, VALUE_NUMBER, SPEAK, 0, GROUP_ANSWER, AT(top_p), "0.7", 1e-6, 1, NULL, NULL,
+     "draw only from the likeliest tokens that together have this probability"},
+
     // ---- the program
     {"json", NULL, 0, VALUE_FLAG, ALL, 0, GROUP_PROGRAM, AT(json), "false", 0, 0, NULL, NULL,
      "print the result as one JSON object on stdout"},
@@ -154,6 +168,6 @@ _Static_assert(sizeof option_table / sizeof option_table[0] <= OPTIONS_MAX, "str
 
 const char *option_group_title(OptionGroup group) {
     static const char *const titles[GROUP_COUNT] = {
-        "Model", "Data", "Method", "Length", "Optimizer", "Memory and speed", "Results", "Program"};
+        "Model", "Data", "Method", "Length", "Optimizer", "Memory and speed", "Results", "Answers", "Program"};
     return titles[group];
 }

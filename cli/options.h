@@ -32,6 +32,11 @@ typedef struct Options {
     int64_t threads;       // 0: one per processor
     uint64_t memory_limit; // bytes that the run may take; 0: most of what is free
     int64_t preview_samples;
+    char *prompt;
+    bool raw; // the prompt is continued, without a template
+    int64_t max_new_tokens;
+    double temperature;
+    double top_p;
     bool json; // one JSON object on stdout
     int log_level;
     bool help;               // -h was given: nothing else is checked then
@@ -51,6 +56,7 @@ typedef enum {
     GROUP_OPTIMIZER,
     GROUP_MEMORY,
     GROUP_REPORT,
+    GROUP_ANSWER,
     GROUP_PROGRAM,
     GROUP_COUNT
 } OptionGroup;

@@ -96,6 +96,25 @@ static void test_plan(void **state) {
     remove_folder(folder);
 }
 
+static void test_info(void **state) {
+    (void)state;
+    Run run = RUN("info", "--json", "-t", "1");
+    assert_int_equal(run.exit_code, 0);
+    Error error = {0};
+    json_t *info = json_parse(run.out, strlen(run.out), "stdout", 1, 1, &error);
+    if (!info) fail_msg("%s", error.text);
+    assert_string_equal(json_string_value(json_object_get(info, "backends")), "cpu");
+    assert_int_equal(json_integer_value(json_object_get(info, "threads")), 1);
+    json_decref(info);
+    run_free(&run);
+
+    setenv("HF_HUB_CACHE", "/nowhere", 1);
+    ends_with_error(RUN("info", "some/model"), 1,
+                    "lisa: error: model \"some/model\" is neither a folder here nor in the local Hugging Face cache "
+                    "(/nowhere)\nHINT: hf download some/model\n");
+    unsetenv("HF_HUB_CACHE");
+}
+
 // A full disk behind stdout is not silently a success.
 static void test_stdout_that_cannot_be_written(void **state) {
     (void)state;
