@@ -101,10 +101,10 @@ $(BUILD)/fuzz/%.o: %.c
 
 $(BUILD)/fuzz/%.o: %.cc
 	@mkdir -p $(@D)
-	$(FUZZ_CLANG)++ -std=c++17 -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
+	$(FUZZ_CLANG:clang%=clang++%) -std=c++17 -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
 
 $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJECTS)
-	$(FUZZ_CLANG)++ -pthread -fsanitize=fuzzer,address,undefined $^ $(LIBRARIES) -o $@
+	$(FUZZ_CLANG:clang%=clang++%) -pthread -fsanitize=fuzzer,address,undefined $^ $(LIBRARIES) -o $@
 
 fuzz: $(FUZZ_PROGRAMS) ## run each parser's fuzz target for FUZZ_SECONDS (needs clang and libclang-rt)
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
