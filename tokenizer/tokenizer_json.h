@@ -18,3 +18,7 @@ bool json_vocabulary_size(const json_t *vocabulary, int64_t *size, const char *w
 bool json_space_prefix(const json_t *root, SpacePrefix *prefix);
 // The pieces of such a "model", its added tokens already read; nothing where there is a tokenizer.model to read.
 bool json_read_pieces(Tokenizer *tokenizer, const json_t *model, const char *where, Error *error);
+
+// A whole tokenizer.json of a tokenizer that came from a GGUF file, such that the `tokenizers` library gives the same
+// ids; a new reference. NULL when a token's text is no UTF-8 or memory runs out.
+json_t *tokenizer_to_json(const Tokenizer *tokenizer, Error *error);
