@@ -127,9 +127,13 @@ static void test_stdout_that_cannot_be_written(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_version),    cmocka_unit_test(test_help_of_each_command),
-        cmocka_unit_test(test_no_command), cmocka_unit_test(test_wrong_use),
-        cmocka_unit_test(test_plan),       cmocka_unit_test(test_stdout_that_cannot_be_written),
+        cmocka_unit_test(test_version),
+        cmocka_unit_test(test_help_of_each_command),
+        cmocka_unit_test(test_no_command),
+        cmocka_unit_test(test_wrong_use),
+        cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_stdout_that_cannot_be_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
