@@ -109,7 +109,15 @@ bool json_get_string(const json_t *object, const char *key, const char **value, 
 }
 
 char *json_to_text(const json_t *value) {
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    // 15 digits keep 1e-05 short; where a number needs 17 to come back as it was, all have them
+    const size_t flags = JSON_INDENT(2) | JSON_ENCODE_ANY;
+    char *text = json_dumps(value, flags | JSON_REAL_PRECISION(15));
+    json_t *back = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    if (text && !json_equal(value, back)) {
+        free(text);
+        text = json_dumps(value, flags);
+    }
+    json_decref(back);
     if (!text) return NULL;
     size_t size = strlen(text);
     char *whole = realloc(text, size + 2);

@@ -60,10 +60,12 @@ char *hub_find(const char *id, Error *error) {
     char *snapshots = folder ? path_join(folder, "snapshots") : NULL;
     char *commit = snapshots ? main_commit(folder, snapshots) : NULL;
     char *found = commit && *commit ? path_join(snapshots, commit) : NULL;
-    if (found && !path_is_directory(found)) {
+    char *config = found ? path_join(found, "config.json") : NULL;
+    if (!config || !path_exists(config)) { // only a tokenizer was downloaded, or nothing
         free(found);
         found = NULL;
     }
+    free(config);
     if (!found) {
         error_set(error, "model \"%s\" is neither a folder here nor in the local Hugging Face cache (%s)", id,
                   cache ? cache : "no home folder");

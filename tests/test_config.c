@@ -2,6 +2,7 @@
 #include "base/safetensors.h"
 #include "model/config.h"
 #include "tests/support.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,68 @@ static void test_refused(void **state) {
     bad(LLAMA "\"max_position_embeddings\":\"many\",", "config.json: \"max_position_embeddings\" must be an integer");
 }
 
+// Bytes of a GGUF file with one text or number changed; the message that follows.
+static void bad_gguf(const char *name, const char *find, const void *put, size_t size, const char *message) {
+    Error error = {0};
+    char path[96], *bytes;
+    size_t all;
+    snprintf(path, sizeof path, "tests/golden/gguf/%s.gguf", name);
+    check(file_read(path, 1 << 20, &bytes, &all, &error), &error);
+    char *place = memmem(bytes, all, find, strlen(find));
+    assert_non_null(place);
+    memcpy(place, put, size);
+    GgufFile file;
+    check(gguf_parse(&file, bytes, all, "m.gguf", &error), &error);
+    ModelConfig config;
+    assert_false(model_config_from_gguf(&config, &file, &error));
+    assert_string_equal(error.text, message);
+    gguf_close(&file);
+    free(bytes);
+}
+
+static void test_gguf_refused(void **state) {
+    (void)state;
+    bad_gguf("llama_rope_linear", "llama", "phi3x", 5,
+             "m.gguf: the architecture phi3x is not supported (supported: llama, qwen2)");
+    bad_gguf("llama_rope_linear", "linear", "yarn!!", 6,
+             "m.gguf: the rope type \"yarn!!\" is not supported (supported: none, linear, and llama3's factors)");
+    bad_gguf("llama_rope_linear", "llama.block_count", "llama.block_kount", 17,
+             "m.gguf: \"num_hidden_layers\" is missing");
+    bad_gguf("llama_rope_linear", "llama.attention.layer_norm_rms_epsilon", "llama.attention.layer_norm_rms_xpsilon",
+             38, "m.gguf: \"rms_norm_eps\" is 0, not in (0, 1)");
+    bad_gguf("llama_attention_bias", "blk.0.attn_output.bias", "blk.0.attn_xutput.bias", 22,
+             "m.gguf: this choice of attention biases is not one of the architecture llama");
+}
+
+// Factors that no llama3 scaling gives are refused, those that are all 1 are none.
+static void test_rope_factors(void **state) {
+    (void)state;
+    Error error = {0};
+    char *bytes;
+    size_t size;
+    check(file_read("tests/golden/gguf/llama_rope_llama3.gguf", 1 << 20, &bytes, &size, &error), &error);
+    GgufFile file;
+    check(gguf_parse(&file, bytes, size, "m.gguf", &error), &error);
+    const GgufTensor *tensor = gguf_tensor(&file, "rope_freqs.weight");
+    assert_non_null(tensor);
+    ModelConfig config;
+    check(model_config_from_gguf(&config, &file, &error), &error);
+    assert_int_equal(config.rope_scaling, ROPE_LLAMA3);
+    assert_true(config.rope_factor == 8);
+    float *factors = (float *)(void *)(bytes + tensor->offset);
+    factors[0] = 3;
+    assert_false(model_config_from_gguf(&config, &file, &error));
+    assert_string_equal(error.text, "m.gguf: the tensor \"rope_freqs.weight\" holds no llama3 rope scaling, the only "
+                                    "kind supported there");
+    for (int64_t i = 0; i < tensor->elements; i++) factors[i] = 1;
+    check(model_config_from_gguf(&config, &file, &error), &error);
+    assert_int_equal(config.rope_scaling, ROPE_PLAIN);
+    factors[1] = NAN;
+    assert_false(model_config_from_gguf(&config, &file, &error));
+    gguf_close(&file);
+    free(bytes);
+}
+
 // transformers' tables; the largest difference is an ulp of torch's powf, times the angle.
 static void test_rope_tables(void **state) {
     (void)state;
@@ -195,8 +258,9 @@ static void test_rope_tables(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_llama),   cmocka_unit_test(test_rope_spellings), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_rope_tables),
+        cmocka_unit_test(test_llama),        cmocka_unit_test(test_rope_spellings), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_refused),      cmocka_unit_test(test_rope_tables),    cmocka_unit_test(test_gguf_refused),
+        cmocka_unit_test(test_rope_factors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,11 +106,11 @@ static void test_gguf_equals_hugging_face(void **state) {
     }
 }
 
-// ---- directories made here: two layers, d = 8, f = 12, V = 10 ----
+// ---- directories made here: two layers, d = 8, f = 4100 (rows longer than the loader takes at once), V = 10 ----
 
 #define CONFIG                                                                                                         \
     "{\"architectures\":[\"LlamaForCausalLM\"],\"num_hidden_layers\":2,\"num_attention_heads\":2,\"hidden_size\":8,"   \
-    "\"num_key_value_heads\":1,\"intermediate_size\":12,\"vocab_size\":10,\"tie_word_embeddings\":true}"
+    "\"num_key_value_heads\":1,\"intermediate_size\":4100,\"vocab_size\":10,\"tie_word_embeddings\":true}"
 
 typedef struct Made {
     SafetensorsEntry entries[64];
@@ -267,7 +267,7 @@ static void test_missing_and_misshapen_tensors(void **state) {
     expect_refused(
         folder, false,
         in("DIR/model.safetensors: tensor \"model.layers.1.mlp.down_proj.weight\" has the shape [8, 11], but "
-           "the configuration needs [8, 12]",
+           "the configuration needs [8, 4100]",
            folder),
         "the weights do not belong to this configuration; download the model again");
     made_list(&all, SAFETENSORS_BF16);
@@ -278,6 +278,34 @@ static void test_missing_and_misshapen_tensors(void **state) {
                       "(supported: BF16, F16, F32)",
                       folder),
                    NULL);
+    remove_folder(folder);
+}
+
+// A GGUF file with one tensor renamed, then with the extents of two exchanged.
+static void test_gguf_tensors(void **state) {
+    (void)state;
+    Error error = {0};
+    char *folder = make_folder(), *bytes, *path;
+    size_t size;
+    check(file_read(GGUFS "llama_attention_bias.gguf", 1 << 20, &bytes, &size, &error), &error);
+    char *name = memmem(bytes, size, "blk.1.ffn_up.weight", 19);
+    assert_non_null(name);
+    name[6] = 'x';
+    path = write_file(folder, "m.gguf", bytes, size);
+    expect_refused(path, false, in("DIR/m.gguf: tensor \"blk.1.ffn_up.weight\" of shape [28, 24] is missing", folder),
+                   "the weights do not belong to this configuration, or the download is not complete");
+    name[6] = 'f';
+    memcpy(name + 19 + 4, &(uint64_t){28}, 8); // after the name: dimensions, columns, rows
+    memcpy(name + 19 + 12, &(uint64_t){24}, 8);
+    free(path);
+    path = write_file(folder, "m.gguf", bytes, size);
+    expect_refused(path, false,
+                   in("DIR/m.gguf: tensor \"blk.1.ffn_up.weight\" has the shape [24, 28], but the configuration needs "
+                      "[28, 24]",
+                      folder),
+                   "the weights do not belong to this configuration; download the model again");
+    free(path);
+    free(bytes);
     remove_folder(folder);
 }
 
@@ -393,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_f32_and_f16_are_rounded),
         cmocka_unit_test(test_shards_and_their_index),
         cmocka_unit_test(test_missing_and_misshapen_tensors),
+        cmocka_unit_test(test_gguf_tensors),
         cmocka_unit_test(test_truncated_file),
         cmocka_unit_test(test_refused_names),
         cmocka_unit_test(test_hub_cache),
