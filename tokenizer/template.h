@@ -27,7 +27,7 @@ typedef struct ChatTemplate ChatTemplate; // constant data; never freed
 //   smollm, qwen, qwen2   ChatML with the default system text of SmolLM2, Qwen2.5, Qwen2
 //   zephyr      zephyr and TinyLlama-Chat
 //   mistral_v1  Mistral-7B-Instruct v0.1, v0.2 (the Jinja of late 2024, which is the v1 tokenizer's format)
-//   mistral_old the Jinja that v0.2 came with before: no space before [INST] and before the answer
+//   mistral_old the Jinja that v0.2 came with before that: no space before [INST] and before the answer
 //   mistral_v3  v0.3: [INST] and [/INST] are tokens
 //   vicuna      v1.1 and later; BOS where the tokenizer adds it
 const ChatTemplate *template_by_name(const char *name);
@@ -46,6 +46,12 @@ bool template_recognise(const char *jinja, const ChatTemplate **chat, char **sys
 // with the same tokenizer and system. Messages may carry "input" under alpaca.
 bool template_jinja(const ChatTemplate *chat, const Tokenizer *tokenizer, const char *system, Buffer *jinja,
                     Error *error);
+
+// Chooses the template of a model: that of the name where there is one (the option `template`), else the one recognised
+// from the model's own Jinja text. A model without any gets alpaca when alpaca_data is true, which is said in a line.
+// *system as template_recognise gives it. Errors: no such name; none recognised, the hint then lists the names.
+bool template_choose(const Tokenizer *tokenizer, const char *name, bool alpaca_data, const ChatTemplate **chat,
+                     char **system, Error *error);
 
 // ---- rendering ----
 

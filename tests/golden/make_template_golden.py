@@ -1,4 +1,5 @@
-"""Makes tests/golden/templates.json: conversations as transformers renders them, and Jinja texts to recognise.
+"""Makes tests/golden/templates.json: conversations as transformers renders and tokenises them, and Jinja texts to
+recognise; and tests/golden/templates/*, small vocabularies trained on the conversations.
 
     make tests && python tests/golden/make_template_golden.py      (pinned requirements: tests/requirements.txt)
 
@@ -10,8 +11,13 @@ The Jinja texts of Qwen2.5, Llama 3.1 and Mistral v0.3 are shortened where they 
 
 import json
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
+import sentencepiece
+import tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import render_jinja_template
 
 GOLDEN = pathlib.Path(__file__).parent
@@ -265,6 +271,7 @@ def expected(name, messages, generate):
 
 TALKS = [
     ["What is 2 + 2?", "It is 4."],
+    ["Who are you?", "I'm a   model.", "And\nthen?\t", "Nothing — nada.", "好 1234", "やあ 🙂 !"],
     ["  Say 'hi' \\ twice.\n", " hi, hi\n\n", "And in French?", "Salut ! <|im_end|></s> [INST]", "日本語で?", "やあ 🙂"],
 ]
 
@@ -285,8 +292,64 @@ def cases():
                     text = expected(name, variant, generate)
                     yield {
                         "template": name, "bos": bos or "", "eos": eos, "messages": variant, "generate": generate,
-                        "text": text,
+                        "text": text, "special_text": any("<|im_end|>" in message["content"] for message in variant),
                     }
+
+
+def save_small(tokenizer, name):
+    folder = GOLDEN / "templates" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():  # saved with indents
+        file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False, separators=(",", ":")))
+    return tokenizer
+
+
+def small_sentencepiece(texts, instruct):
+    """As Llama 2's: BPE pieces, byte tokens, BOS added. instruct: [INST] and [/INST] are tokens as in Mistral v0.3."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = pathlib.Path(folder) / "corpus.txt"
+        corpus.write_text("\n".join(texts))
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(corpus), model_prefix=folder + "/tokenizer", model_type="bpe", vocab_size=420,
+            byte_fallback=True, character_coverage=0.98, normalization_rule_name="identity", split_digits=True,
+            remove_extra_whitespaces=False, allow_whitespace_only_pieces=True, minloglevel=2,
+        )
+        config = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, "add_eos_token": False,
+                  "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+        (pathlib.Path(folder) / "tokenizer_config.json").write_text(json.dumps(config))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if instruct:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["[INST]", "[/INST]"]})
+    return tokenizer
+
+
+def small_bpe(texts):
+    """As GPT-2's, with the special tokens of ChatML and Llama 3."""
+    special = ["<|begin_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|start_header_id|>", "<|end_header_id|>",
+               "<|im_start|>", "<|im_end|>"]
+    bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+    bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = tokenizers.decoders.ByteLevel()
+    bpe.train_from_iterator(texts, tokenizers.trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=special[0], eos_token=special[1])
+
+
+def add_ids(all_cases):
+    """The ids of each text under the vocabulary that has the template's tokens."""
+    texts = [case["text"] for case in all_cases]
+    small = {
+        "spm": small_sentencepiece(texts, False), "spm_inst": small_sentencepiece(texts, True), "bpe": small_bpe(texts),
+    }
+    for name, tokenizer in small.items():
+        save_small(tokenizer, name)
+    for case in all_cases:
+        if case.pop("special_text"):
+            continue  # transformers takes it for the tokens
+        case["vocabulary"] = "bpe" if case["eos"] != "</s>" else "spm_inst" if case["template"] == "mistral_v3" else "spm"
+        case["ids"] = small[case["vocabulary"]](case["text"], add_special_tokens=False).input_ids
 
 
 def published():
@@ -356,6 +419,7 @@ def check_ours(ours, all_cases):
 
 def main():
     all_cases = list(cases())
+    add_ids(all_cases)
     ours = json.loads(subprocess.run([TEST, "--jinja"], check=True, capture_output=True, text=True).stdout)
     check_ours(ours, all_cases)
     texts = [{"template": name, "system": system, "jinja": jinja} for name, system, jinja in published()]
