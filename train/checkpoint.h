@@ -8,6 +8,7 @@
 // complete. A torn or altered file is refused by name.
 #pragma once
 #include "base/json.h"
+#include "base/safetensors.h"
 #include "data/batch.h"
 #include "model/save.h"
 #include "tokenizer/tokenizer.h"
@@ -40,8 +41,10 @@ bool checkpoint_bytes(const Trainer *trainer, const CheckpointFacts *facts, uint
 
 // ---- checkpoint_manifest.c ----
 
-// What manifest.json says of the files in a folder (all regular ones but itself); the caller's, NULL on failure.
-json_t *manifest_of_files(const char *folder, Error *error);
+// Notes a tensor that was written to a file of the folder, in the object of manifest.json's "files".
+void manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry);
+// Notes the size of each file whose tensors are noted, and size and checksum of every other one.
+bool manifest_add_files(json_t *files, const char *folder, Error *error);
 // Reads folder/manifest.json and compares every file with it; the caller's object, NULL with the first difference.
 json_t *manifest_verify(const char *folder, Error *error);
 

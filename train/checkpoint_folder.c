@@ -1,0 +1,181 @@
+// checkpoint_folder.c - the checkpoints of an output directory: finding, pruning, publishing, clearing. See
+// checkpoint.h.
+#include "base/files.h"
+#include "train/checkpoint.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define COPY_PART ((size_t)1 << 24)
+
+// The step of a name "checkpoint-<step>", -1 for any other name.
+static int64_t step_of(const char *name) {
+    static const char prefix[] = "checkpoint-";
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0) return -1;
+    const char *digits = name + sizeof prefix - 1;
+    if (!*digits || strspn(digits, "0123456789") != strlen(digits) || strlen(digits) > 15) return -1;
+    return atoll(digits);
+}
+
+// Whether folder/name is a complete checkpoint: a folder with a manifest, which is written last.
+static bool complete(const char *folder, const char *name) {
+    if (step_of(name) < 0) return false;
+    char path[4096];
+    return snprintf(path, sizeof path, "%s/%s/manifest.json", folder, name) < (int)sizeof path && path_size(path) >= 0;
+}
+
+static bool leftover(const char *name) {
+    size_t size = strlen(name);
+    return !strncmp(name, ".checkpoint-", 12) && size > 8 && !strcmp(name + size - 8, ".partial");
+}
+
+bool checkpoint_find(const char *output_dir, char **path, Error *error) {
+    char **names;
+    size_t count;
+    *path = NULL;
+    if (!path_exists(output_dir)) return true;
+    if (!directory_list(output_dir, &names, &count, error)) return false;
+    const char *newest = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (complete(output_dir, names[i]) && (!newest || step_of(names[i]) > step_of(newest))) newest = names[i];
+    bool ok = true;
+    if (newest) {
+        *path = path_join(output_dir, newest);
+        ok = *path || error_memory(error, output_dir, strlen(output_dir));
+    }
+    names_free(names, count);
+    return ok;
+}
+
+static bool remove_entry(const char *folder, const char *name, Error *error) {
+    char *path = path_join(folder, name);
+    if (!path) return error_memory(error, folder, strlen(folder));
+    bool ok = path_is_directory(path)
+                  ? directory_remove(path, error)
+                  : unlink(path) == 0 || errno == ENOENT || error_system(error, "cannot remove", path);
+    free(path);
+    return ok;
+}
+
+bool checkpoint_prune(const char *output_dir, int64_t keep, Error *error) {
+    char **names;
+    size_t count;
+    if (!directory_list(output_dir, &names, &count, error)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        if (!complete(output_dir, names[i])) continue;
+        int64_t newer = 0;
+        for (size_t j = 0; j < count; j++)
+            newer += complete(output_dir, names[j]) && step_of(names[j]) > step_of(names[i]);
+        if (newer >= keep) ok = remove_entry(output_dir, names[i], error);
+    }
+    names_free(names, count);
+    return ok;
+}
+
+// ---- publishing ----
+
+static bool copy_file(const char *from, const char *to, Error *error) {
+    FileMap map;
+    if (!file_map(&map, from, error)) return false;
+    AtomicFile *file = atomic_file_create(to, error);
+    bool ok = file != NULL;
+    for (size_t done = 0; ok && done < map.size;) {
+        size_t part = map.size - done < COPY_PART ? map.size - done : COPY_PART;
+        ok = atomic_file_write(file, map.data + done, part, error);
+        file_map_forget(&map, done, part);
+        done += part;
+    }
+    if (ok)
+        ok = atomic_file_commit(file, error);
+    else
+        atomic_file_abandon(file);
+    file_unmap(&map);
+    return ok;
+}
+
+// folder/name becomes the file `from`: linked under a temporary name and renamed, so that it is never missing.
+static bool link_file(const char *from, const char *folder, const char *name, Error *error) {
+    char *to = path_join(folder, name), temporary[4096];
+    if (!to) return error_memory(error, folder, strlen(folder));
+    bool fits = snprintf(temporary, sizeof temporary, "%s.new", to) < (int)sizeof temporary;
+    if (fits) unlink(temporary);
+    bool ok;
+    if (fits && link(from, temporary) == 0)
+        ok = rename(temporary, to) == 0 || error_system(error, "cannot create", to);
+    else
+        ok = copy_file(from, to, error);
+    if (fits) unlink(temporary); // rename leaves it when both names were links to one file already
+    free(to);
+    return ok;
+}
+
+bool checkpoint_publish(const char *output_dir, int64_t step, Error *error) {
+    char folder[4096], **names;
+    size_t count;
+    if (snprintf(folder, sizeof folder, "%s/checkpoint-%lld", output_dir, (long long)step) >= (int)sizeof folder)
+        return error_set(error, "output_dir: the path is too long");
+    if (!directory_list(folder, &names, &count, error)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        if (!strcmp(names[i], "manifest.json") || !strcmp(names[i], "lisa_state.safetensors")) continue;
+        char *from = path_join(folder, names[i]);
+        ok = from ? link_file(from, output_dir, names[i], error) : error_memory(error, folder, strlen(folder));
+        free(from);
+    }
+    names_free(names, count);
+    return ok && directory_sync(output_dir, error);
+}
+
+// ---- preparing ----
+
+// Removes what a checkpoint's manifest lists from output_dir, where it was published, then the checkpoint.
+static bool remove_checkpoint(const char *output_dir, const char *name, Error *error) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s/manifest.json", output_dir, name);
+    json_t *manifest = json_read_file(path, (size_t)64 << 20, error), *value;
+    const char *file;
+    bool ok = manifest != NULL;
+    json_object_foreach(json_object_get(manifest, "files"), file, value) {
+        ok = ok && (strchr(file, '/') || remove_entry(output_dir, file, error));
+    }
+    json_decref(manifest);
+    return ok && remove_entry(output_dir, name, error);
+}
+
+static bool own_leftover(const char *name) {
+    return leftover(name) || !strcmp(name, "metrics.jsonl");
+}
+
+bool checkpoint_prepare_folder(const char *output_dir, bool overwrite, char **resume, Error *error) {
+    char **names;
+    size_t count;
+    *resume = NULL;
+    if (!directory_create(output_dir, error)) return error_context(error, "output_dir");
+    if (!overwrite && !checkpoint_find(output_dir, resume, error)) return false;
+    if (!directory_list(output_dir, &names, &count, error)) return false;
+    bool ok = true;
+    const char *foreign = NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        bool torn = step_of(names[i]) >= 0 && !complete(output_dir, names[i]);
+        if (leftover(names[i]))
+            ok = remove_entry(output_dir, names[i], error);
+        else if (overwrite && complete(output_dir, names[i]))
+            ok = remove_checkpoint(output_dir, names[i], error);
+        else if (overwrite && own_leftover(names[i]))
+            ok = remove_entry(output_dir, names[i], error);
+        else if (!own_leftover(names[i]) || torn)
+            foreign = names[i];
+    }
+    if (ok && !overwrite && !*resume && foreign) {
+        error_set(error, "output_dir %s is not empty (it holds %s) and has no checkpoint to resume", output_dir,
+                  foreign);
+        ok = error_hint(error, "name another output_dir, or give overwrite_output_dir=true, which removes only what "
+                               "lisa wrote there");
+    }
+    names_free(names, count);
+    return ok;
+}
