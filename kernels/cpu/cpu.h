@@ -13,8 +13,8 @@ typedef enum {
     INSTRUCTIONS_AVX512 // F, BW, DQ, VL
 } InstructionSet;
 
-// A widened piece of a weight matrix, one per thread: at most this many floats (1 MiB: half of a usual L2 cache).
-#define PANEL_FLOATS (256 * 1024)
+// A widened piece of a weight matrix, one per thread: at most this many floats (1.7 MiB, about a second-level cache).
+#define PANEL_FLOATS (1536 * 288)
 
 typedef struct CpuBackend {
     Backend base; // first, so that a Backend * of this backend is a CpuBackend *

@@ -7,13 +7,13 @@
 #include "kernels/cpu/vector_math.h"
 #include <cblas.h>
 
-#define TILE_ROWS    512 // rows of the output in a tile: widening a weight costs 1 / (2 x this) of the product
-#define TILE_COLUMNS 768 // columns of the output in a tile: sgemm packs the rows' operand anew for each
-#define TILE_DEPTH   336 // inner extent that is widened at once
-#define TILE_MINIMUM 64  // a tile is not cut below this
-#define TILES_WANTED 8   // few large tiles leave threads idle at the end, small ones make sgemm pack more
-#define FEW_TOKENS   8   // up to here the weight is not widened to a panel
-#define ROWS_TASK    64  // weight rows of a task when there are few tokens
+#define TILE_ROWS    512  // rows of the output in a tile: widening a weight costs 1 / (2 x this) of the product
+#define TILE_COLUMNS 1536 // columns of the output in a tile: sgemm packs the rows' operand anew for each
+#define TILE_DEPTH   288  // inner extent that is widened at once
+#define TILE_MINIMUM 64   // a tile is not cut below this
+#define TILES_WANTED 8    // few large tiles leave threads idle at the end, small ones make sgemm pack more
+#define FEW_TOKENS   8    // up to here the weight is not widened to a panel
+#define ROWS_TASK    64   // weight rows of a task when there are few tokens
 
 _Static_assert(TILE_COLUMNS *TILE_DEPTH <= PANEL_FLOATS, "a tile's weights fill at most the panel");
 

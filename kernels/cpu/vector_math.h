@@ -97,17 +97,29 @@ CPU_INLINE float vector_dot_bf16(const float *x, const bf16 *y, int64_t count) {
 
 // The largest element, at least `least`; NaNs are passed over (a sum of exponentials over them is NaN anyway).
 CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
-    FloatLanes top;
-    for (int j = 0; j < LANES; j++) top[j] = least;
+    FloatLanes tops[4], part;
+    IntLanes larger;
+    for (int j = 0; j < LANES; j++) tops[0][j] = least;
+    for (int u = 1; u < 4; u++) tops[u] = tops[0];
     int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES) {
+        for (int u = 0; u < 4; u++) {
+            memcpy(&part, x + i + u * LANES, sizeof part);
+            larger = part > tops[u];
+            tops[u] = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)tops[u] & ~larger));
+        }
+    }
+    for (int u = 1; u < 4; u++) {
+        larger = tops[u] > tops[0];
+        tops[0] = (FloatLanes)(((IntLanes)tops[u] & larger) | ((IntLanes)tops[0] & ~larger));
+    }
     for (; i + LANES <= count; i += LANES) {
-        FloatLanes part;
         memcpy(&part, x + i, sizeof part);
-        IntLanes larger = part > top;
-        top = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)top & ~larger));
+        larger = part > tops[0];
+        tops[0] = (FloatLanes)(((IntLanes)part & larger) | ((IntLanes)tops[0] & ~larger));
     }
     float lanes[LANES];
-    memcpy(lanes, &top, sizeof lanes);
+    memcpy(lanes, &tops[0], sizeof lanes);
     for (int half = LANES / 2; half; half /= 2) {
         for (int j = 0; j < half; j++) lanes[j] = lanes[j + half] > lanes[j] ? lanes[j + half] : lanes[j];
     }
