@@ -99,8 +99,7 @@ CPU_INLINE float vector_dot_bf16(const float *x, const bf16 *y, int64_t count) {
 CPU_INLINE float vector_max(const float *x, int64_t count, float least) {
     FloatLanes tops[4], part;
     IntLanes larger;
-    for (int j = 0; j < LANES; j++) tops[0][j] = least;
-    for (int u = 1; u < 4; u++) tops[u] = tops[0];
+    for (int u = 0; u < 4; u++) tops[u] = (FloatLanes){0} + least;
     int64_t i = 0;
     for (; i + 4 * LANES <= count; i += 4 * LANES) {
         for (int u = 0; u < 4; u++) {
