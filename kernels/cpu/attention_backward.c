@@ -24,6 +24,13 @@ typedef struct BackwardWork {
     int64_t width;     // H D
 } BackwardWork;
 
+// Some keys of one key/value head, with their keys and values turned: [D, TILE]. The two products that sum over D have
+// both operands along their rows, which OpenBLAS would turn anew for each tile.
+typedef struct KeyTile {
+    int64_t begin, k0, k1; // tokens: of the sequence's start, first and last + 1 of the tile
+    float *keys, *values;
+} KeyTile;
+
 // What a tile adds to.
 typedef enum { ADD_KEYS_VALUES = 1, ADD_QUERIES = 2 } Targets;
 
@@ -43,6 +50,14 @@ CPU_INLINE void score_gradients_body(float *restrict p, float *restrict dp, int3
     }
 }
 
+// out[d, TILE] = in[rows, d] turned
+CPU_INLINE void turn_body(float *restrict out, const float *restrict in, int64_t stride, int64_t rows, int64_t d) {
+    for (int64_t j = 0; j < d; j++) {
+        for (int64_t i = 0; i < rows; i++) out[j * TILE + i] = in[i * stride + j];
+    }
+}
+
+CPU_KERNEL(turn, (float *out, const float *in, int64_t stride, int64_t rows, int64_t d), (out, in, stride, rows, d))
 CPU_KERNEL(delta_row, (float *delta, const float *x, const float *y, int64_t count), (delta, x, y, count))
 CPU_KERNEL(score_gradients,
            (float *p, float *dp, int32_t count, int32_t first, int32_t last, float lse, float delta, float scale),
@@ -50,33 +65,40 @@ CPU_KERNEL(score_gradients,
 
 // ---- one tile ------------------------------------------------------------------------------------------------------
 
-// c[m, n] = alpha op(a) op(b) + beta c; the rows of each lie its stride apart
-static void product(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-                    int64_t a_stride, const float *b, int64_t b_stride, float beta, float *c, int64_t c_stride) {
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, (int)m,
-                (int)n, (int)k, alpha, a, (int)a_stride, b, (int)b_stride, beta, c, (int)c_stride);
+// c[m, n] = alpha op(a) b + beta c; the rows of each lie its stride apart
+static void product(bool transpose_a, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t a_stride,
+                    const float *b, int64_t b_stride, float beta, float *c, int64_t c_stride) {
+    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, CblasNoTrans, (int)m, (int)n, (int)k, alpha, a,
+                (int)a_stride, b, (int)b_stride, beta, c, (int)c_stride);
 }
 
-static int64_t key_column(const AttentionShape *s, int64_t head) {
-    return (s->heads + head / (s->heads / s->kv_heads)) * s->head_dim;
+static int64_t key_column(const AttentionShape *s, int64_t kv_head) {
+    return (s->heads + kv_head) * s->head_dim;
 }
 
-// P and dS of the queries q0 .. q1 - 1 and the keys k0 .. k1 - 1, indices of tokens of the sequence that begins at
-// `begin`.
-static void tile_gradients(const BackwardWork *w, int64_t head, int64_t begin, int64_t q0, int64_t q1, int64_t k0,
-                           int64_t k1, float *p, float *dp) {
+// Turns the tile's keys and values into its memory.
+static void load_keys(const BackwardWork *w, int64_t kv_head, const KeyTile *tile) {
+    const int64_t d = w->shape->head_dim, rows = tile->k1 - tile->k0;
+    const float *key = w->qkv + tile->k0 * w->stride + key_column(w->shape, kv_head);
+    turn(w->cpu->instructions)(tile->keys, key, w->stride, rows, d);
+    turn(w->cpu->instructions)(tile->values, key + w->shape->kv_heads * d, w->stride, rows, d);
+}
+
+// P and dS of the queries q0 .. q1 - 1 (tokens) of a head and the keys of a tile.
+static void tile_gradients(const BackwardWork *w, int64_t head, const KeyTile *tile, int64_t q0, int64_t q1, float *p,
+                           float *dp) {
     const AttentionShape *s = w->shape;
-    const int64_t rows = q1 - q0, keys = k1 - k0, d = s->head_dim, stride = w->stride;
-    const float *key = w->qkv + k0 * stride + key_column(s, head), *value = key + s->kv_heads * d;
+    const int64_t rows = q1 - q0, keys = tile->k1 - tile->k0, d = s->head_dim, from = tile->k0 - tile->begin;
     const int32_t columns = (int32_t)round_up(keys, LANES); // whole vectors
-    product(false, true, rows, keys, d, s->scale, w->qkv + q0 * stride + head * d, stride, key, stride, 0, p, TILE);
-    product(false, true, rows, keys, d, 1, w->dout + q0 * w->width + head * d, w->width, value, stride, 0, dp, TILE);
+    product(false, rows, keys, d, s->scale, w->qkv + q0 * w->stride + head * d, w->stride, tile->keys, TILE, 0, p,
+            TILE);
+    product(false, rows, keys, d, 1, w->dout + q0 * w->width + head * d, w->width, tile->values, TILE, 0, dp, TILE);
     for (int64_t i = 0; i < rows; i++) {
         const int64_t token = head * s->tokens + q0 + i;
         int64_t first, last;
-        attention_visible(q0 - begin, 1, s->window, i, k0 - begin, k1 - begin, &first, &last);
-        score_gradients(w->cpu->instructions)(p + i * TILE, dp + i * TILE, columns, (int32_t)(first - (k0 - begin)),
-                                              (int32_t)(last - (k0 - begin)), w->lse[token], w->delta[token], s->scale);
+        attention_visible(q0 - tile->begin, 1, s->window, i, from, from + keys, &first, &last);
+        score_gradients(w->cpu->instructions)(p + i * TILE, dp + i * TILE, columns, (int32_t)(first - from),
+                                              (int32_t)(last - from), w->lse[token], w->delta[token], s->scale);
     }
 }
 
@@ -85,23 +107,23 @@ static int64_t first_key(const AttentionShape *s, int64_t begin, int64_t query) 
 }
 
 // What one tile adds to the gradients: to dK and dV (fresh: they are set), to dQ (set at the first keys that it sees).
-static void backward_tile(const BackwardWork *w, int64_t head, int64_t begin, int64_t q0, int64_t q1, int64_t k0,
-                          int64_t k1, int targets, bool fresh) {
+static void backward_tile(const BackwardWork *w, int64_t head, const KeyTile *tile, int64_t q0, int64_t q1, int targets,
+                          bool fresh) {
     _Alignas(64) float p[TILE * TILE], dp[TILE * TILE];
     const AttentionShape *s = w->shape;
-    const int64_t rows = q1 - q0, keys = k1 - k0, d = s->head_dim, stride = w->stride;
-    const int64_t query_at = q0 * stride + head * d, key_at = k0 * stride + key_column(s, head);
-    const float *dout = w->dout + q0 * w->width + head * d;
-    tile_gradients(w, head, begin, q0, q1, k0, k1, p, dp);
+    const int64_t rows = q1 - q0, keys = tile->k1 - tile->k0, d = s->head_dim, stride = w->stride;
+    const int64_t query_at = q0 * stride + head * d;
+    const int64_t key_at = tile->k0 * stride + key_column(s, head / (s->heads / s->kv_heads));
+    tile_gradients(w, head, tile, q0, q1, p, dp);
     if (targets & ADD_KEYS_VALUES) {
-        const float beta = fresh ? 0.0f : 1.0f;
+        const float beta = fresh ? 0.0f : 1.0f, *dout = w->dout + q0 * w->width + head * d;
         float *dkey = w->dqkv + key_at, *dvalue = dkey + s->kv_heads * d;
-        product(true, false, keys, d, rows, 1, p, TILE, dout, w->width, beta, dvalue, stride);
-        product(true, false, keys, d, rows, 1, dp, TILE, w->qkv + query_at, stride, beta, dkey, stride);
+        product(true, keys, d, rows, 1, p, TILE, dout, w->width, beta, dvalue, stride);
+        product(true, keys, d, rows, 1, dp, TILE, w->qkv + query_at, stride, beta, dkey, stride);
     }
     if (targets & ADD_QUERIES) {
-        const float beta = k0 <= first_key(s, begin, q0) ? 0.0f : 1.0f;
-        product(false, false, rows, d, keys, 1, dp, TILE, w->qkv + key_at, stride, beta, w->dqkv + query_at, stride);
+        const float beta = tile->k0 <= first_key(s, tile->begin, q0) ? 0.0f : 1.0f;
+        product(false, rows, d, keys, 1, dp, TILE, w->qkv + key_at, stride, beta, w->dqkv + query_at, stride);
     }
 }
 
@@ -113,17 +135,19 @@ static void round_columns(const BackwardWork *w, int64_t first, int64_t last, in
 
 // What the keys of a tile take part in: dK and dV of one key/value head, with ADD_QUERIES dQ of its query heads too.
 // Tiles of queries and keys start on the same tokens, so the first tile, on the diagonal, holds every key.
-static void add_key_tile(const BackwardWork *w, const AttentionTile *tile, int64_t kv_head, int targets) {
+static void add_key_tile(const BackwardWork *w, int64_t kv_head, int64_t begin, int64_t end, int64_t k0, int64_t k1,
+                         int targets) {
+    _Alignas(64) float keys[ATTENTION_HEAD_DIM * TILE], values[ATTENTION_HEAD_DIM * TILE];
+    const KeyTile tile = {begin, k0, k1, keys, values};
     const AttentionShape *s = w->shape;
     const int64_t group = s->heads / s->kv_heads;
-    int64_t end = tile->end; // of the queries that see a key of the tile
-    if (s->window > 0 && tile->last - 1 + s->window < end) end = tile->last - 1 + s->window;
+    int64_t last = end; // of the queries that see a key of the tile
+    if (s->window > 0 && k1 - 1 + s->window < end) last = k1 - 1 + s->window;
+    load_keys(w, kv_head, &tile);
     for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-        for (int64_t q0 = tile->first; q0 < end; q0 += TILE) {
-            const int64_t q1 = q0 + TILE < tile->end ? q0 + TILE : tile->end;
-            backward_tile(w, head, tile->begin, q0, q1, tile->first, tile->last, targets,
-                          head == kv_head * group && q0 == tile->first);
-        }
+        for (int64_t q0 = k0; q0 < last; q0 += TILE)
+            backward_tile(w, head, &tile, q0, q0 + TILE < end ? q0 + TILE : end, targets,
+                          head == kv_head * group && q0 == k0);
     }
 }
 
@@ -135,14 +159,13 @@ static void keys_task(void *context, int64_t index, int worker) {
     AttentionTile tile;
     if (!attention_tile(s, TILE, index / s->kv_heads, &tile)) return;
     const int64_t kv_head = index % s->kv_heads, d = s->head_dim, group = s->heads / s->kv_heads;
-    const int64_t key = (s->heads + kv_head) * d;
+    const int64_t key = key_column(s, kv_head);
     const bool whole = tile.end - tile.begin <= SHORT_SEQUENCE;
     if (whole && tile.first != tile.begin) return;
     const int64_t last = whole ? tile.end : tile.last;
-    for (int64_t from = tile.first; from < last; from += TILE) {
-        const AttentionTile part = {tile.begin, tile.end, from, from + TILE < last ? from + TILE : last};
-        add_key_tile(w, &part, kv_head, whole ? ADD_KEYS_VALUES | ADD_QUERIES : ADD_KEYS_VALUES);
-    }
+    for (int64_t from = tile.first; from < last; from += TILE)
+        add_key_tile(w, kv_head, tile.begin, tile.end, from, from + TILE < last ? from + TILE : last,
+                     whole ? ADD_KEYS_VALUES | ADD_QUERIES : ADD_KEYS_VALUES);
     round_columns(w, tile.first, last, key, d);
     round_columns(w, tile.first, last, key + s->kv_heads * d, d);
     if (whole) round_columns(w, tile.first, last, kv_head * group * d, group * d);
@@ -156,9 +179,12 @@ static void queries_task(void *context, int64_t index, int worker) {
     AttentionTile tile;
     if (!attention_tile(s, TILE, index / s->heads, &tile) || tile.end - tile.begin <= SHORT_SEQUENCE) return;
     const int64_t head = index % s->heads, d = s->head_dim;
-    for (int64_t from = first_key(s, tile.begin, tile.first); from < tile.last; from += TILE)
-        backward_tile(w, head, tile.begin, tile.first, tile.last, from,
-                      from + TILE < tile.last ? from + TILE : tile.last, ADD_QUERIES, false);
+    _Alignas(64) float keys[ATTENTION_HEAD_DIM * TILE], values[ATTENTION_HEAD_DIM * TILE];
+    for (int64_t from = first_key(s, tile.begin, tile.first); from < tile.last; from += TILE) {
+        const KeyTile key_tile = {tile.begin, from, from + TILE < tile.last ? from + TILE : tile.last, keys, values};
+        load_keys(w, head / (s->heads / s->kv_heads), &key_tile);
+        backward_tile(w, head, &key_tile, tile.first, tile.last, ADD_QUERIES, false);
+    }
     round_columns(w, tile.first, tile.last, head * d, d);
 }
 
