@@ -26,7 +26,8 @@ typedef void Activation;      // element type: backend->activation
 
 typedef enum { MEMORY_DEVICE, MEMORY_PINNED, MEMORY_KINDS } MemoryKind; // pinned: host memory the device can reach
 
-#define LABEL_IGNORED (-100) // a label that is no target, as in PyTorch
+#define LABEL_IGNORED  (-100) // a label that is no target, as in PyTorch
+#define HEAD_DIM_LIMIT 256    // of the attention operations, as FlashAttention's
 
 // Sequences that lie end to end in a micro-batch: sequence s is the tokens starts[s] .. starts[s + 1] - 1.
 // starts[0] = 0; starts[count] <= T; tokens from starts[count] on are the tail: they attend to nothing and their
@@ -36,7 +37,7 @@ typedef struct AttentionShape {
     int64_t tokens; // T, the tail included
     int heads;      // query heads H, a multiple of kv_heads
     int kv_heads;   // key/value heads K
-    int head_dim;   // D
+    int head_dim;   // D, even, at most HEAD_DIM_LIMIT
     int window;     // 0: no limit
     float scale;    // of the scores, usually 1 / sqrt(D)
     int sequences;

@@ -1,4 +1,5 @@
 // config_check.c - what must hold for every configuration, wherever it was read.
+#include "kernels/kernels.h"
 #include "model/config_parts.h"
 #include <inttypes.h>
 #include <math.h>
@@ -38,7 +39,7 @@ bool config_set_sizes(ModelConfig *config, const ConfigSizes *sizes, const char 
         }
         s.head_dim = s.hidden / s.heads;
     }
-    if (!check_range("head_dim", s.head_dim, 2, 1024, where, error)) return false;
+    if (!check_range("head_dim", s.head_dim, 2, HEAD_DIM_LIMIT, where, error)) return false;
     if (s.head_dim % 2) {
         error_set(error, "%s: \"head_dim\" (%" PRId64 ") is odd", where, s.head_dim);
         return error_hint(error, HINT_CONFIG);

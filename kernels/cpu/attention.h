@@ -6,9 +6,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector_math.h"
 
-#define ATTENTION_HEAD_DIM 256 // the largest
-#define QUERY_TILE         64
-#define KEY_TILE           256
+#define QUERY_TILE 64
+#define KEY_TILE   256
 
 // Some rows of one sequence, as indices of tokens: first .. last - 1, in the sequence begin .. end - 1.
 typedef struct AttentionTile {

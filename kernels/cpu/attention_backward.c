@@ -137,7 +137,7 @@ static void round_columns(const BackwardWork *w, int64_t first, int64_t last, in
 // Tiles of queries and keys start on the same tokens, so the first tile, on the diagonal, holds every key.
 static void add_key_tile(const BackwardWork *w, int64_t kv_head, int64_t begin, int64_t end, int64_t k0, int64_t k1,
                          int targets) {
-    _Alignas(64) float keys[ATTENTION_HEAD_DIM * TILE], values[ATTENTION_HEAD_DIM * TILE];
+    _Alignas(64) float keys[HEAD_DIM_LIMIT * TILE], values[HEAD_DIM_LIMIT * TILE];
     const KeyTile tile = {begin, k0, k1, keys, values};
     const AttentionShape *s = w->shape;
     const int64_t group = s->heads / s->kv_heads;
@@ -179,7 +179,7 @@ static void queries_task(void *context, int64_t index, int worker) {
     AttentionTile tile;
     if (!attention_tile(s, TILE, index / s->heads, &tile) || tile.end - tile.begin <= SHORT_SEQUENCE) return;
     const int64_t head = index % s->heads, d = s->head_dim;
-    _Alignas(64) float keys[ATTENTION_HEAD_DIM * TILE], values[ATTENTION_HEAD_DIM * TILE];
+    _Alignas(64) float keys[HEAD_DIM_LIMIT * TILE], values[HEAD_DIM_LIMIT * TILE];
     for (int64_t from = first_key(s, tile.begin, tile.first); from < tile.last; from += TILE) {
         const KeyTile key_tile = {tile.begin, from, from + TILE < tile.last ? from + TILE : tile.last, keys, values};
         load_keys(w, head / (s->heads / s->kv_heads), &key_tile);
