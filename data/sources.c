@@ -38,6 +38,11 @@ bool data_sources_have(const DataSources *sources, DataFormat format) {
     return false;
 }
 
+bool data_sources_have_chats(const DataSources *sources) {
+    return data_sources_have(sources, FORMAT_ALPACA) || data_sources_have(sources, FORMAT_SHAREGPT) ||
+           data_sources_have(sources, FORMAT_OPENAI);
+}
+
 static bool find_format(DataSource *source, const Entry *entry, Error *error) {
     DataFormat format = entry->info ? entry->info->formatting : entry->settings->formatting;
     if (format == FORMAT_AUTO) return data_detect(source->path, &source->format, &source->keys, error);

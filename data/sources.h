@@ -21,6 +21,7 @@ typedef struct DataSources {
 // these, and those of dataset_info.h and detect.h.
 bool data_sources_open(DataSources *sources, const char *names, const DataSettings *settings, Error *error);
 void data_sources_free(DataSources *sources);
-// Whether every file holds texts (FORMAT_PLAIN, FORMAT_TEXT), none conversations; or whether one is of this format.
+// Whether every file holds texts (FORMAT_PLAIN, FORMAT_TEXT); whether one holds conversations; or one is of a format.
 bool data_sources_are_texts(const DataSources *sources);
+bool data_sources_have_chats(const DataSources *sources);
 bool data_sources_have(const DataSources *sources, DataFormat format);
