@@ -9,6 +9,12 @@
 #endif
 
 static const Command commands[] = {
+    {"generate", COMMAND_GENERATE, "MODEL -p PROMPT [option=value ...]", "one prompt, one answer",
+     "The prompt is put into the model's chat template, or continued as it is with --raw. Without -p it is read from\n"
+     "stdin.",
+     command_generate},
+    {"chat", COMMAND_CHAT, "MODEL [option=value ...]", "a conversation on the terminal",
+     "Inside: /reset starts anew, /system TEXT sets the system text, /exit leaves.", command_chat},
     {"plan", COMMAND_PLAN, "MODEL|config.yaml [option=value ...]", "what a training run will take of memory",
      "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
      "and none after its first step.",

@@ -20,5 +20,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
 
 // The commands, each in the file of its name (options: option_help.c).
 int command_plan(const Options *options, Error *error);
+int command_generate(const Options *options, Error *error);
+int command_chat(const Options *options, Error *error);
 int command_info(const Options *options, Error *error);
 int command_options(const Options *options, Error *error);

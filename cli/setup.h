@@ -1,0 +1,24 @@
+// setup.h - what every command that looks at a model opens first: the model's files, its tokenizer, its template.
+#pragma once
+#include "cli/options.h"
+#include "model/source.h"
+#include "tokenizer/template.h"
+#include "tokenizer/tokenizer.h"
+
+typedef struct Setup {
+    ModelSource *source;
+    const ModelConfig *config; // the source's
+    Tokenizer *tokenizer;
+    const ChatTemplate *chat; // NULL until it is chosen
+    char *system;             // what template_encode takes where a conversation has no system text
+} Setup;
+
+// Opens the model's files and its tokenizer. End with setup_close, also after a failure.
+bool setup_open(Setup *setup, const Options *options, Error *error);
+void setup_close(Setup *setup);
+
+// Chooses template and system text for a conversation: those of the options, else the model's.
+bool setup_choose_template(Setup *setup, const Options *options, Error *error);
+
+// Reads the weights into a store, with a progress line.
+bool setup_load(const Setup *setup, BlockStore *store, Backend *backend, Error *error);

@@ -1,0 +1,188 @@
+// speaker.c - see speaker.h.
+#include "cli/speaker.h"
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define REFEED_SHARE 4 // a cache is filled anew when more than 1 / this of the prompt is not in it yet
+
+// ---- opening
+
+static bool take(Speaker *speaker, const BlockLayout *layout, int64_t capacity, Error *error) {
+    Backend *b = speaker->backend;
+    return store_create(&speaker->store, layout, &speaker->device, b->unified ? NULL : &speaker->host, error) &&
+           decoder_create(&speaker->decoder, b, speaker->setup.config, &speaker->store, capacity, &speaker->device,
+                          error);
+}
+
+// Takes all memory twice: counting, then in earnest.
+static bool take_memory(Speaker *speaker, int64_t capacity, Error *error) {
+    BlockLayout layout;
+    if (!block_layout(&layout, speaker->setup.config, error)) return false;
+    arena_measure(&speaker->device, MEMORY_DEVICE);
+    arena_measure(&speaker->host, MEMORY_PINNED);
+    bool measured = take(speaker, &layout, capacity, error);
+    size_t device = speaker->device.peak, host = speaker->host.peak;
+    store_free(&speaker->store);
+    decoder_free(&speaker->decoder);
+    speaker->device = speaker->host = (Arena){0};
+    return measured &&
+           arena_create(&speaker->device, speaker->backend, MEMORY_DEVICE, device, "weights and cache", error) &&
+           arena_create(&speaker->host, speaker->backend, MEMORY_PINNED, host, "staging of weights", error) &&
+           take(speaker, &layout, capacity, error);
+}
+
+static void add_stop(Speaker *speaker, int32_t id) {
+    for (int i = 0; i < speaker->stop_count; i++)
+        if (speaker->stops[i] == id) return;
+    if (id >= 0) speaker->stops[speaker->stop_count++] = id;
+}
+
+// The template's end tokens and those of the configuration.
+static void collect_stops(Speaker *speaker) {
+    const Setup *setup = &speaker->setup;
+    int32_t ids[TEMPLATE_STOPS];
+    int count = setup->chat ? template_stop_ids(setup->chat, setup->tokenizer, ids) : 0;
+    for (int i = 0; i < count; i++) add_stop(speaker, ids[i]);
+    for (int i = 0; i < setup->config->eos_count; i++) add_stop(speaker, setup->config->eos[i]);
+}
+
+bool speaker_open(Speaker *speaker, const Options *options, Error *error) {
+    *speaker = (Speaker){.max_new_tokens = options->max_new_tokens, .raw = options->raw};
+    if (!setup_open(&speaker->setup, options, error)) return false;
+    if (!options->raw && !setup_choose_template(&speaker->setup, options, error)) return false;
+    const ModelConfig *config = speaker->setup.config;
+    int64_t capacity = options->data.cutoff_len;
+    if (capacity > config->max_positions) capacity = config->max_positions;
+    size_t bytes = (size_t)config->vocabulary * sizeof *speaker->logits;
+    speaker->backend = backend_cpu_create((int)options->threads, false, error);
+    if (!speaker->backend || !take_memory(speaker, capacity, error)) return false;
+    speaker->logits = malloc(bytes);
+    if (!speaker->logits) return error_memory(error, "the logits", bytes);
+    collect_stops(speaker);
+    return setup_load(&speaker->setup, &speaker->store, speaker->backend, error) &&
+           decoder_prepare(&speaker->decoder, error) &&
+           sampler_create(&speaker->sampler, config->vocabulary, options->temperature, options->top_p,
+                          options->train.seed, error);
+}
+
+void speaker_close(Speaker *speaker) {
+    sampler_free(&speaker->sampler);
+    decoder_free(&speaker->decoder);
+    store_free(&speaker->store);
+    arena_free(&speaker->device);
+    arena_free(&speaker->host);
+    token_list_free(&speaker->fed);
+    free(speaker->logits);
+    if (speaker->backend) speaker->backend->destroy(speaker->backend);
+    setup_close(&speaker->setup);
+    *speaker = (Speaker){0};
+}
+
+// ---- answering
+
+bool speaker_encode(const Speaker *speaker, const Message *messages, int count, TokenList *prompt, Error *error) {
+    const Setup *setup = &speaker->setup;
+    EncodedChat encoded = {0};
+    bool good = template_encode(setup->chat, setup->tokenizer, messages, count, setup->system, true, &encoded, error);
+    for (int64_t i = 0; good && i < encoded.tokens.count; i++)
+        good = token_list_append(prompt, encoded.tokens.ids[i], error);
+    encoded_chat_free(&encoded);
+    return good;
+}
+
+static bool feed(Speaker *speaker, const int32_t *ids, int64_t count, Error *error) {
+    if (!decoder_feed(&speaker->decoder, ids, count, speaker->logits, error)) return false;
+    for (int64_t i = 0; i < count; i++)
+        if (!token_list_append(&speaker->fed, ids[i], error)) return false;
+    return true;
+}
+
+static void forget(Speaker *speaker) {
+    decoder_reset(&speaker->decoder);
+    speaker->fed.count = 0;
+}
+
+// Whole prompts go through each layer at once, further tokens one by one, so a long rest is fed with all before it.
+static bool feed_prompt(Speaker *speaker, const TokenList *prompt, Error *error) {
+    int64_t known = speaker->fed.count;
+    bool continues = known > 0 && known < prompt->count &&
+                     !memcmp(speaker->fed.ids, prompt->ids, (size_t)known * sizeof *prompt->ids);
+    if (!continues || (prompt->count - known) * REFEED_SHARE > prompt->count) {
+        forget(speaker);
+        known = 0;
+    }
+    bool good = feed(speaker, prompt->ids + known, prompt->count - known, error);
+    if (!good) forget(speaker);
+    return good;
+}
+
+static bool is_stop(const Speaker *speaker, int32_t id) {
+    for (int i = 0; i < speaker->stop_count; i++)
+        if (speaker->stops[i] == id) return true;
+    return false;
+}
+
+// How many bytes at the end belong to a character that is not complete yet.
+static size_t incomplete_tail(const char *text, size_t size) {
+    for (size_t back = 1; back <= 3 && back <= size; back++) {
+        unsigned char c = (unsigned char)text[size - back];
+        if ((c & 0xc0) == 0x80) continue;
+        size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+        return length > back ? back : 0;
+    }
+    return 0;
+}
+
+// Shows what is complete of the answer; *shown: bytes shown so far.
+static void show(const Answer *answer, AnswerPiece *piece, size_t *shown, bool last) {
+    size_t size = answer->text.size - (last ? 0 : incomplete_tail(answer->text.data, answer->text.size));
+    if (piece && size > *shown) piece(answer->text.data + *shown, size - *shown);
+    if (size > *shown) *shown = size;
+}
+
+static void drop_space(Buffer *text) {
+    if (text->size == 0 || text->data[0] != ' ') return;
+    memmove(text->data, text->data + 1, text->size); // the final NUL with it
+    text->size--;
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Error *error) {
+    size_t shown = 0;
+    answer->end = ANSWER_CUT;
+    while (answer->new_tokens < speaker->max_new_tokens && speaker->fed.count < speaker->decoder.capacity) {
+        int32_t id = sampler_next(&speaker->sampler, speaker->logits, speaker->fed.count);
+        if (id < 0) return error_set(error, "the model gives no numbers as logits; its weights are damaged");
+        if (is_stop(speaker, id)) {
+            answer->end = ANSWER_ENDED;
+            break;
+        }
+        answer->new_tokens++;
+        if (!tokenizer_decode(speaker->setup.tokenizer, id, false, &answer->text, error)) return false;
+        // The first token of an answer brings the space that SentencePiece puts before a word.
+        if (answer->new_tokens == 1 && !speaker->raw) drop_space(&answer->text);
+        if (answer->text.size) show(answer, piece, &shown, false);
+        if (!feed(speaker, &id, 1, error)) return false;
+    }
+    if (answer->text.size) show(answer, piece, &shown, true);
+    return true;
+}
+
+bool speaker_answer(Speaker *speaker, const TokenList *prompt, AnswerPiece *piece, Answer *answer, Error *error) {
+    double started = now();
+    *answer = (Answer){.prompt_tokens = prompt->count};
+    bool good = feed_prompt(speaker, prompt, error) && draw_tokens(speaker, piece, answer, error);
+    answer->seconds = now() - started;
+    if (!good) answer_free(answer);
+    return good;
+}
+
+void answer_free(Answer *answer) {
+    buffer_free(&answer->text);
+}
