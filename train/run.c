@@ -8,7 +8,7 @@
 
 // What changes from step to step.
 typedef struct RunState {
-    const Run *run;
+    const TrainingRun *run;
     Prefetch *prefetch;
     Metrics *metrics;
     int64_t steps;     // of the whole run
@@ -70,7 +70,7 @@ static double epoch_of(const RunState *s) {
 }
 
 static bool evaluate(RunState *s, Error *error) {
-    const Run *run = s->run;
+    const TrainingRun *run = s->run;
     int64_t targets;
     if (!run->eval_dataset) return true;
     if (!run_evaluation(run->trainer, run->eval_dataset, &s->result->eval_loss, &targets, error)) return false;
@@ -82,7 +82,7 @@ static bool evaluate(RunState *s, Error *error) {
 // ---- saving ----
 
 static bool save(RunState *s, Error *error) {
-    const Run *run = s->run;
+    const TrainingRun *run = s->run;
     if (s->saved == s->step) return true;
     if (!checkpoint_save(run->trainer, &run->checkpoint, run->settings->output_dir, s->step, error)) return false;
     s->saved = s->step;
@@ -107,7 +107,7 @@ static bool save_due(const RunState *s) {
 // ---- one step ----
 
 static bool log_step(RunState *s, double learning_rate, Error *error) {
-    const Run *run = s->run;
+    const TrainingRun *run = s->run;
     int layers[MODEL_LAYERS_MAX];
     double time = now(), elapsed = time - s->last_log;
     StepMetrics row = {
@@ -141,7 +141,7 @@ static bool not_finite(const RunState *s, Error *error) {
 }
 
 static bool take_step(RunState *s, Error *error) {
-    const Run *run = s->run;
+    const TrainingRun *run = s->run;
     const MicroBatch *batches;
     int64_t count;
     prefetch_next(s->prefetch, &batches, &count);
@@ -168,7 +168,7 @@ static bool loop(RunState *s, Error *error) {
     return save(s, error);
 }
 
-bool run_training(const Run *run, int64_t first, RunResult *result, Error *error) {
+bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Error *error) {
     const TrainSettings *settings = run->settings;
     double started = now();
     *result = (RunResult){.steps = first, .train_loss = NAN, .eval_loss = NAN};

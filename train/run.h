@@ -14,7 +14,7 @@ typedef struct RunObserver {
     void (*on_checkpoint)(void *context, int64_t step, const char *folder);
 } RunObserver;
 
-typedef struct Run {
+typedef struct TrainingRun {
     Trainer *trainer;              // with its weights loaded
     const TrainSettings *settings; // output_dir exists
     const Dataset *dataset;
@@ -23,7 +23,7 @@ typedef struct Run {
     CheckpointFacts checkpoint;
     const volatile sig_atomic_t *stop; // not 0: finish the step, save, return
     RunObserver observer;
-} Run;
+} TrainingRun;
 
 typedef struct RunResult {
     int64_t steps;     // done in all
@@ -39,7 +39,7 @@ int64_t run_steps(const TrainSettings *settings, const Dataset *dataset);
 
 // Trains from optimizer step `first` (0, or what a checkpoint says) to the end, saving as the settings say and always
 // at the end. A loss or norm that is not finite ends it with an error that names the step; the last checkpoint stays.
-bool run_training(const Run *run, int64_t first, RunResult *result, Error *error);
+bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Error *error);
 
 // Mean loss over the target tokens of a data set.
 bool run_evaluation(Trainer *trainer, const Dataset *dataset, double *loss, int64_t *targets, Error *error);
