@@ -3,8 +3,11 @@
 #include "model/save.h"
 #include "tests/loaded_model.h"
 #include "tests/support.h"
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define MODELS "tests/golden/models/"
 #define GGUFS  "tests/golden/gguf/"
@@ -200,6 +203,33 @@ static void test_unwritable_folder(void **state) {
     assert_false(model_save(model.source, &model.store, &options, "/nonexistent/folder", &error));
     assert_non_null(strstr(error.text, "/nonexistent/folder"));
     loaded_model_close(&model);
+}
+
+// A write that fails half-way, as on a full disk: nothing is left under the file's name nor beside it.
+static void test_write_fails(void **state) {
+    (void)state;
+    Error error = {0};
+    char *folder = make_folder(), **names;
+    size_t count;
+    LoadedModel model;
+    loaded_model_open(&model, MODELS "llama_mha");
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){4096, before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    SaveOptions options = {0};
+    bool ok = model_save(model.source, &model.store, &options, folder, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    assert_false(ok);
+    assert_non_null(strstr(error.text, "model.safetensors"));
+    assert_non_null(strstr(error.text, strerror(EFBIG)));
+    check(directory_list(folder, &names, &count, &error), &error);
+    assert_int_equal(count, 0);
+    names_free(names, count);
+    loaded_model_close(&model);
+    remove_folder(folder);
 }
 
 int main(void) {
