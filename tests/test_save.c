@@ -234,9 +234,13 @@ static void test_write_fails(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_family_round_trips), cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_configuration_is_kept),    cmocka_unit_test(test_configuration_is_made_from_gguf),
-        cmocka_unit_test(test_every_tensor_is_reported), cmocka_unit_test(test_unwritable_folder),
+        cmocka_unit_test(test_every_family_round_trips),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_configuration_is_kept),
+        cmocka_unit_test(test_configuration_is_made_from_gguf),
+        cmocka_unit_test(test_every_tensor_is_reported),
+        cmocka_unit_test(test_unwritable_folder),
+        cmocka_unit_test(test_write_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
