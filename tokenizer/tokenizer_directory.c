@@ -99,7 +99,7 @@ static bool read_added(Tokenizer *tokenizer, const json_t *added, const char *wh
     json_t *id;
     json_object_foreach((json_t *)added, text, id) {
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) >= TOKENIZER_IDS_MAX)
-            return error_set(error, "%s: added_tokens.json gives \"%.64s\" no id", where, text);
+            return error_set(error, "%s: \"%.64s\" has no id", where, text);
         AddedToken token = {
             .text = (char *)text, .size = strlen(text), .id = (int32_t)json_integer_value(id), .special = true};
         if (!has_id(&tokenizer->added, token.id) && !added_tokens_add(&tokenizer->added, &token, error)) return false;
@@ -192,12 +192,13 @@ bool tokenizer_read_directory(Tokenizer *tokenizer, const char *directory, Error
               read_optional(directory, "tokenizer_config.json", &config, error);
     if (ok) {
         read_specials(tokenizer, specials);
-        ok = read_config(tokenizer, directory, config, model_config, error) &&
-             read_added(tokenizer, added, directory, error);
+        ok = (read_config(tokenizer, directory, config, model_config, error) &&
+              read_added(tokenizer, added, "added_tokens.json", error)) ||
+             error_context(error, "%s", directory);
     }
     json_decref(config);
     json_decref(model_config);
     json_decref(specials);
     json_decref(added);
-    return ok || error_context(error, "%s", directory);
+    return ok;
 }

@@ -211,15 +211,15 @@ static bool read_root(Tokenizer *tokenizer, const json_t *root, const char *wher
     if (!bpe && !json_type_is(model, "Unigram")) return unsupported(where, "a model of a type", type, error);
     if (!read_added_tokens(tokenizer, root, where, error)) return false;
     tokenizer->adds_bos = adds_bos(json_object_get(root, "post_processor"));
-    if (!bpe || json_is_true(json_object_get(model, "byte_fallback"))) {
-        if (!json_space_prefix(root, &tokenizer->prefix)) {
-            json_t *both = json_pack("{sOsO?}", "pre_tokenizer", json_object_get(root, "pre_tokenizer"), "normalizer",
-                                     json_object_get(root, "normalizer"));
-            unsupported(where, "a SentencePiece vocabulary with normalisation", both, error);
-            json_decref(both);
-            return false;
-        }
+    bool known_prefix = json_space_prefix(root, &tokenizer->prefix);
+    if (known_prefix)
         return (!bpe || check_bpe(model, where, error)) && json_read_pieces(tokenizer, model, where, error);
+    if (!bpe || json_is_true(json_object_get(model, "byte_fallback"))) {
+        json_t *both = json_pack("{sO?sO?}", "normalizer", json_object_get(root, "normalizer"), "pre_tokenizer",
+                                 json_object_get(root, "pre_tokenizer"));
+        unsupported(where, "a SentencePiece vocabulary with normalisation", both, error);
+        json_decref(both);
+        return false;
     }
     if (!recognise_normalizer(root, &tokenizer->compose))
         return unsupported(where, "a normaliser", json_object_get(root, "normalizer"), error);
