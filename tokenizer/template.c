@@ -77,13 +77,13 @@ static bool add_text(Renderer *render, Text text, bool answer) {
 bool template_token_at(const ChatTemplate *chat, const char *string, Span *span) {
     static const char *const names[] = {"<bos>", "<eos>"};
     for (int i = 0; i < 2; i++) {
-        if (strncmp(string, names[i], 5)) continue;
+        if (strncmp(string, names[i], 5) != 0) continue;
         *span = (Span){.kind = i == 0 ? SPAN_BOS : SPAN_EOS, .size = 5};
         return true;
     }
     for (int i = 0; i < 4 && chat->tokens[i]; i++) {
         size_t size = strlen(chat->tokens[i]);
-        if (strncmp(string, chat->tokens[i], size)) continue;
+        if (strncmp(string, chat->tokens[i], size) != 0) continue;
         *span = (Span){.kind = SPAN_TOKEN, .text = chat->tokens[i], .size = size};
         return true;
     }

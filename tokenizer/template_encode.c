@@ -65,12 +65,18 @@ bool template_encode(const ChatTemplate *chat, const Tokenizer *tokenizer, const
     // one entry more than turns: what follows the last answer
     int turns = list.spans[list.count - 1].turn + 1;
     encoded->turns = calloc((size_t)turns + 1, sizeof *encoded->turns);
-    ok = encoded->turns || error_memory(error, "the turns of a conversation", (size_t)turns * sizeof *encoded->turns);
-    if (!ok || !(ok = encode_spans(chat, tokenizer, &list, encoded, &text, error))) goto done;
+    if (!encoded->turns) {
+        ok = error_memory(error, "the turns of a conversation", (size_t)turns * sizeof *encoded->turns);
+        goto done;
+    }
     encoded->turn_count = (count - (messages[0].role == ROLE_SYSTEM)) / 2;
-    encoded->trained = calloc((size_t)encoded->tokens.count + 1, 1);
-    ok = encoded->trained || error_memory(error, "the labels of a conversation", (size_t)encoded->tokens.count + 1);
+    ok = encode_spans(chat, tokenizer, &list, encoded, &text, error);
     if (!ok) goto done;
+    encoded->trained = calloc((size_t)encoded->tokens.count + 1, 1);
+    if (!encoded->trained) {
+        ok = error_memory(error, "the labels of a conversation", (size_t)encoded->tokens.count + 1);
+        goto done;
+    }
     for (int i = 0; i < encoded->turn_count; i++)
         memset(encoded->trained + encoded->turns[i].answer, 1,
                (size_t)(encoded->turns[i].end - encoded->turns[i].answer));
@@ -83,8 +89,8 @@ done:
 
 int template_stop_ids(const ChatTemplate *chat, const Tokenizer *tokenizer, int32_t ids[TEMPLATE_STOPS]) {
     int32_t eos = tokenizer_eos(tokenizer);
-    int32_t candidates[TEMPLATE_STOPS] = {strcmp(chat->end, "<eos>") ? tokenizer_special(tokenizer, chat->end) : eos,
-                                          eos, -1, -1};
+    int32_t candidates[TEMPLATE_STOPS] = {
+        strcmp(chat->end, "<eos>") != 0 ? tokenizer_special(tokenizer, chat->end) : eos, eos, -1, -1};
     for (int i = 0; i < 2 && chat->stops[i]; i++) candidates[2 + i] = tokenizer_special(tokenizer, chat->stops[i]);
     int count = 0;
     for (int i = 0; i < TEMPLATE_STOPS; i++) {

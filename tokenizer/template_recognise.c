@@ -174,20 +174,25 @@ static bool leave_out_tools(const char *lines, Buffer *kept, Error *error) {
     return true;
 }
 
+// Whether the statement puts out a default system text, one literal, as the rule has it; *found is the text as spelt.
+static bool brings_default(const Rule *rule, Line line, Line *found) {
+    if (!rule->default_before || !begins(line, rule->default_before)) return false;
+    size_t before = strlen(rule->default_before), after = strlen(rule->default_after);
+    if (line.size < before + after || memcmp(line.text + line.size - after, rule->default_after, after) != 0)
+        return false;
+    *found = (Line){line.text + before, line.size - before - after};
+    for (size_t i = 0; i < found->size; i++) // no quote but escaped ones
+        if (found->text[i] == '\'' || (found->text[i] == '\\' && ++i == found->size)) return false;
+    return true;
+}
+
 // Whether the statements are the rule's; *found is the default system text as it is spelt there, if any.
 static bool obeys(const Rule *rule, const char *lines, Line *found) {
     Line line, required;
     *found = (Line){0};
     for (const char *rest = lines; next_line(&rest, &line);) {
         if (listed(common, line) || listed(rule->required, line) || listed(rule->allowed, line)) continue;
-        size_t before = rule->default_before ? strlen(rule->default_before) : 0;
-        size_t after = rule->default_after ? strlen(rule->default_after) : 0;
-        if (before == 0 || found->text || line.size < before + after || !begins(line, rule->default_before) ||
-            memcmp(line.text + line.size - after, rule->default_after, after))
-            return false;
-        *found = (Line){line.text + before, line.size - before - after};
-        for (size_t i = 0; i < found->size; i++) // one literal: no quote but escaped ones
-            if (found->text[i] == '\'' || (found->text[i] == '\\' && ++i == found->size)) return false;
+        if (found->text || !brings_default(rule, line, found)) return false; // one default at most
     }
     for (const char *rest = rule->required; next_line(&rest, &required);)
         if (!listed(lines, required)) return false;
@@ -251,7 +256,7 @@ static bool recognise_own(const char *jinja, const ChatTemplate **chat, char **s
     for (int i = 0; i < 4 && ok && !*chat; i++) { // with and without BOS, the template's own default and the given
         buffer_clear(&again);
         ok = template_write_jinja(named, i & 1, i & 2 ? given : NULL, &again, error);
-        if (!ok || strcmp(buffer_string(&again), jinja)) continue;
+        if (!ok || strcmp(buffer_string(&again), jinja) != 0) continue;
         *chat = named;
         if (i & 2) {
             *system = given;
