@@ -39,7 +39,8 @@ static bool load_with(const RecordEncoder *with, const char *names, bool share_b
     ThreadPool *pool = thread_pool_create(threads, error);
     assert_non_null(pool);
     check(data_sources_open(&sources, names, &settings, error), error);
-    bool ok = dataset_load(dataset, &sources, &settings, share_blocks, with, pool, NULL, NULL, &counts, error);
+    LoadRequest request = {&sources, &settings, share_blocks, with, pool, NULL, NULL};
+    bool ok = dataset_load(&request, dataset, &counts, error);
     data_sources_free(&sources);
     thread_pool_free(pool);
     return ok;
