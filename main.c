@@ -9,6 +9,14 @@
 #endif
 
 static const Command commands[] = {
+    {"train", COMMAND_TRAIN, "[config.yaml] [option=value ...] [--option value ...]", "fine-tune a model",
+     "Trains by LISA: embedding and head always, a few decoder layers at a time (finetuning_type=full trains all).\n"
+     "A LLaMA-Factory or axolotl YAML can be given as it is. The same command run again goes on from the last\n"
+     "checkpoint. Ctrl-C finishes the step, saves and ends with exit code 130.",
+     command_train},
+    {"preview", COMMAND_PREVIEW, "[config.yaml] [option=value ...]", "what the model will see of the data",
+     "Prints examples as the model sees them, with what is learned of them coloured (or between brackets).",
+     command_preview},
     {"generate", COMMAND_GENERATE, "MODEL -p PROMPT [option=value ...]", "one prompt, one answer",
      "The prompt is put into the model's chat template, or continued as it is with --raw. Without -p it is read from\n"
      "stdin.",

@@ -110,7 +110,7 @@ static void read_k_block(float *out, const unsigned char *head, const unsigned c
         int sub_scale, sub_minimum;
         scale_and_minimum(head + 4, j, &sub_scale, &sub_minimum);
         float scale = d * (float)sub_scale, minimum = dmin * (float)sub_minimum;
-        const unsigned char *low = nibbles + 32 * (j / 2);
+        const unsigned char *low = nibbles + (size_t)(j / 2) * 32;
         for (int i = 0; i < 32; i++) {
             int q = j % 2 ? low[i] >> 4 : low[i] & 15;
             if (fifth) q |= ((fifth[i] >> j) & 1) << 4;

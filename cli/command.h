@@ -19,6 +19,8 @@ typedef struct Command {
 int program_run(const Command *commands, int count, const char *version, int argc, char *const *argv);
 
 // The commands, each in the file of its name (options: option_help.c).
+int command_train(const Options *options, Error *error);
+int command_preview(const Options *options, Error *error);
 int command_plan(const Options *options, Error *error);
 int command_generate(const Options *options, Error *error);
 int command_chat(const Options *options, Error *error);

@@ -37,8 +37,23 @@ static void show_loading(void *context, int done, int total) {
     log_progress(done < total ? line : NULL);
 }
 
-bool setup_load(const Setup *setup, BlockStore *store, Backend *backend, Error *error) {
-    bool good = model_source_load(setup->source, store, backend->threads, show_loading, NULL, error);
+bool setup_load(ModelSource *source, BlockStore *store, Backend *backend, Error *error) {
+    bool good = model_source_load(source, store, backend->threads, show_loading, NULL, error);
+    log_progress(NULL);
+    return good;
+}
+
+static void show_reading(void *context, const RecordCounts *counts) {
+    (void)context;
+    char line[96];
+    snprintf(line, sizeof line, "reading: %lld records, %lld tokens", (long long)counts->records,
+             (long long)counts->tokens);
+    log_progress(line);
+}
+
+bool setup_load_data(const Setup *setup, const Options *options, ThreadPool *pool, TrainingData *data, Error *error) {
+    bool good = training_data_load(data, &options->data, options->train.seed, setup->tokenizer, pool, show_reading,
+                                   NULL, error);
     log_progress(NULL);
     return good;
 }

@@ -1,6 +1,7 @@
 // setup.h - what every command that looks at a model opens first: the model's files, its tokenizer, its template.
 #pragma once
 #include "cli/options.h"
+#include "data/training_data.h"
 #include "model/source.h"
 #include "tokenizer/template.h"
 #include "tokenizer/tokenizer.h"
@@ -20,5 +21,8 @@ void setup_close(Setup *setup);
 // Chooses template and system text for a conversation: those of the options, else the model's.
 bool setup_choose_template(Setup *setup, const Options *options, Error *error);
 
-// Reads the weights into a store, with a progress line.
-bool setup_load(const Setup *setup, BlockStore *store, Backend *backend, Error *error);
+// Reads a model's weights into a store, with a progress line.
+bool setup_load(ModelSource *source, BlockStore *store, Backend *backend, Error *error);
+
+// Reads and tokenises the options' data, with a progress line. End with training_data_free, also after a failure.
+bool setup_load_data(const Setup *setup, const Options *options, ThreadPool *pool, TrainingData *data, Error *error);

@@ -60,7 +60,7 @@ bool speaker_open(Speaker *speaker, const Options *options, Error *error) {
     speaker->logits = malloc(bytes);
     if (!speaker->logits) return error_memory(error, "the logits", bytes);
     collect_stops(speaker);
-    return setup_load(&speaker->setup, &speaker->store, speaker->backend, error) &&
+    return setup_load(speaker->setup.source, &speaker->store, speaker->backend, error) &&
            decoder_prepare(&speaker->decoder, error) &&
            sampler_create(&speaker->sampler, config->vocabulary, options->temperature, options->top_p,
                           options->train.seed, error);

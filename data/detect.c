@@ -76,7 +76,7 @@ static bool detect_keys(const json_t *record, const char *where, DataFormat *for
     }
     if (conversations || messages)
         *format = format_of_messages(messages ? messages : conversations, messages ? FORMAT_OPENAI : FORMAT_SHAREGPT);
-    else if (json_object_get(record, "instruction") && json_object_get(record, "output"))
+    else if (json_object_get(record, "instruction") && !json_object_get(record, "response")) // Dolly's keys are others
         *format = FORMAT_ALPACA;
     else if (json_object_get(record, "prompt") && json_object_get(record, "completion"))
         *format = FORMAT_PROMPT_COMPLETION;
@@ -108,19 +108,27 @@ static bool detect_lmflow(const char *type, const char *path, DataFormat *format
     return true;
 }
 
-static bool detect_json(JsonStream *stream, const char *path, DataFormat *format, RecordKeys *keys, Buffer *text,
-                        Error *error) {
-    JsonPlace place;
-    bool found;
-    char where[1024];
-    if (!json_stream_next(stream, text, &place, &found, error)) return false;
-    if (!found) return error_set(error, "%s: the file has no records", path);
-    if (*json_stream_type(stream)) return detect_lmflow(json_stream_type(stream), path, format, keys, error);
-    if (!utf8_valid(text->data, text->size)) {
-        error_set(error, "%s:%lld: invalid UTF-8", path, (long long)place.line);
+// Reads up to the first record that is UTF-8; the others are bad records, which loading counts.
+static bool first_record(JsonStream *stream, const char *path, Buffer *text, JsonPlace *place, Error *error) {
+    for (bool any = false;; any = true) {
+        bool found;
+        buffer_clear(text);
+        if (!json_stream_next(stream, text, place, &found, error)) return false;
+        if (found && utf8_valid(text->data, text->size)) return true;
+        if (found) continue;
+        if (!any) return error_set(error, "%s: the file has no records", path);
+        error_set(error, "%s: no record is valid UTF-8", path);
         return error_hint(error, "convert it: iconv -f LATIN1 -t UTF-8 '%s' > '%s.utf8' (with its encoding for LATIN1)",
                           path, path);
     }
+}
+
+static bool detect_json(JsonStream *stream, const char *path, DataFormat *format, RecordKeys *keys, Buffer *text,
+                        Error *error) {
+    JsonPlace place;
+    if (!first_record(stream, path, text, &place, error)) return false;
+    if (*json_stream_type(stream)) return detect_lmflow(json_stream_type(stream), path, format, keys, error);
+    char where[1024];
     snprintf(where, sizeof where, "%s:%lld", path, (long long)place.line);
     json_t *record = json_parse(text->data, text->size, path, place.line, place.column, error);
     bool ok = record && detect_keys(record, where, format, keys, error);

@@ -70,7 +70,7 @@ static bool load_both(TrainingData *data, const Reading *reading, uint64_t seed,
         !load(data, reading, &reading->eval_sources, &data->eval, &data->eval_counts, error))
         return error_context(error, "eval_dataset");
     // blocks of text are full already: their order is left alone
-    bool shuffle = !settings->disable_shuffling && data_sources_have_chats(&reading->sources);
+    bool shuffle = !settings->disable_shuffling && !data_sources_are_texts(&reading->sources);
     return !data->packing || dataset_pack(&data->train, settings->cutoff_len, shuffle, seed, error);
 }
 

@@ -26,6 +26,13 @@ typedef void Activation;      // element type: backend->activation
 
 typedef enum { MEMORY_DEVICE, MEMORY_PINNED, MEMORY_KINDS } MemoryKind; // pinned: host memory the device can reach
 
+// The three matrix multiplications of a linear layer: out [m, n], k is summed over.
+typedef enum {
+    GEMM_FORWARD,        // x [m, k] times W [n, k] transposed
+    GEMM_BACKWARD_INPUT, // dout [m, k] times W [k, n]
+    GEMM_BACKWARD_WEIGHT // dout [k, m] transposed times x [k, n]
+} GemmLayout;
+
 #define LABEL_IGNORED  (-100) // a label that is no target, as in PyTorch
 #define HEAD_DIM_LIMIT 256    // of the attention operations, as FlashAttention's
 
@@ -187,6 +194,13 @@ struct Backend {
     void (*add)(Backend *b, Activation *out, const Activation *x, const Activation *y, int64_t count, Stream *stream);
     // Activation -> float, in device memory (logits that the host will sample from)
     void (*to_float)(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
+
+    // ---- measuring ------------------------------------------------------------------------------------------------
+    // Seconds that the processor's own library (OpenBLAS, cuBLASLt) takes for one multiplication of this shape and the
+    // backend's operand types, all its threads at work, operands ready: what a step is measured against. Median of
+    // `repeats` runs. Allocates and frees memory of its own.
+    bool (*gemm_seconds)(Backend *b, GemmLayout layout, int64_t m, int64_t n, int64_t k, int repeats, double *seconds,
+                         Error *error);
 };
 
 // The CPU backend. threads 0: one per processor. round_activations: every operation's output is rounded to bf16 where

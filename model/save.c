@@ -30,7 +30,8 @@ static bool plan_allocate(SavePlan *plan, const BlockLayout *layout, Error *erro
                        .starts = calloc(most + 1, sizeof *plan->starts)};
     if (plan->tensors && plan->entries && plan->blocks && plan->starts) return true;
     plan_free(plan);
-    return error_memory(error, "the list of tensors", most * (sizeof *plan->tensors + sizeof *plan->entries));
+    error_memory(error, "the list of tensors", most * (sizeof *plan->tensors + sizeof *plan->entries));
+    return false;
 }
 
 static void plan_block(SavePlan *plan, const BlockLayout *layout, const ModelConfig *config, int block) {

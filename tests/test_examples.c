@@ -57,6 +57,11 @@ static void check_case(const json_t *item, const Tokenizer *tokenizer) {
                  json_integer_value(json_array_get(ids, i)), string_of(item, "text"));
     }
     assert_int_equal(encoded.tokens.count, json_array_size(ids));
+    const char *labels = string_of(item, "trained"); // by where the characters of each token stand
+    for (size_t i = 0; labels && labels[i]; i++) {
+        if (encoded.trained[i] != (labels[i] == '1'))
+            fail_msg("%s: the label of token %zu of: %s", string_of(item, "template"), i, string_of(item, "text"));
+    }
     // every answer is in the tokens that are trained, and nothing but answers is: the bytes say so
     int turn = 0;
     int64_t trained = 0, in_turns = 0;

@@ -3,8 +3,11 @@
 #include "model/save.h"
 #include "tests/loaded_model.h"
 #include "tests/support.h"
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define MODELS "tests/golden/models/"
 #define GGUFS  "tests/golden/gguf/"
@@ -202,11 +205,42 @@ static void test_unwritable_folder(void **state) {
     loaded_model_close(&model);
 }
 
+// A write that fails half-way, as on a full disk: nothing is left under the file's name nor beside it.
+static void test_write_fails(void **state) {
+    (void)state;
+    Error error = {0};
+    char *folder = make_folder(), **names;
+    size_t count;
+    LoadedModel model;
+    loaded_model_open(&model, MODELS "llama_mha");
+    struct rlimit before, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){4096, before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    SaveOptions options = {0};
+    bool ok = model_save(model.source, &model.store, &options, folder, &error);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    assert_false(ok);
+    assert_non_null(strstr(error.text, "model.safetensors"));
+    assert_non_null(strstr(error.text, strerror(EFBIG)));
+    check(directory_list(folder, &names, &count, &error), &error);
+    assert_int_equal(count, 0);
+    names_free(names, count);
+    loaded_model_close(&model);
+    remove_folder(folder);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_family_round_trips), cmocka_unit_test(test_shards),
-        cmocka_unit_test(test_configuration_is_kept),    cmocka_unit_test(test_configuration_is_made_from_gguf),
-        cmocka_unit_test(test_every_tensor_is_reported), cmocka_unit_test(test_unwritable_folder),
+        cmocka_unit_test(test_every_family_round_trips),
+        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_configuration_is_kept),
+        cmocka_unit_test(test_configuration_is_made_from_gguf),
+        cmocka_unit_test(test_every_tensor_is_reported),
+        cmocka_unit_test(test_unwritable_folder),
+        cmocka_unit_test(test_write_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -81,6 +81,8 @@ static void test_formats_from_content(void **state) {
     expect_format("a.json", "{\"type\":\"text_only\",\"instances\":[{\"text\":\"\"}]}", FORMAT_TEXT, NULL);
     expect_format("a.json", "{\"type\":\"text2text\",\"instances\":[{}]}", FORMAT_PROMPT_COMPLETION, NULL);
     expect_format("a.json", "{\"type\":\"conversation\",\"instances\":[{}]}", FORMAT_OPENAI, "messages");
+    expect_format("a.json", "{\"instruction\":\"no answer\"}", FORMAT_ALPACA, NULL);
+    expect_format("a.json", "{\"text\":\"caf\xe9\"}\n{\"text\":\"\"}", FORMAT_TEXT, NULL);
     settings.formatting = FORMAT_TEXT;
     expect_format("a.json", "[{\"instruction\":\"i\",\"output\":\"o\"}]", FORMAT_TEXT, NULL);
 }
@@ -121,7 +123,7 @@ static void test_bad_first_records(void **state) {
     put("a.json", "[\n{\"text\": x}]");
     expect_failure("a.json", "DIR/a.json:2:10: malformed JSON: invalid token near 'x'", NULL);
     put("a.json", "{\"text\": \"caf\xe9\"}");
-    expect_failure("a.json", "DIR/a.json:1: invalid UTF-8", NULL);
+    expect_failure("a.json", "DIR/a.json: no record is valid UTF-8", NULL);
     put("a.json", "{\"type\":\"video\",\"instances\":[{}]}");
     expect_failure("a.json", "DIR/a.json: LMFlow's type \"video\" is not read", NULL);
 }

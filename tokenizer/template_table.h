@@ -22,8 +22,9 @@ struct ChatTemplate {
     const char *name;
     const char *tokens[4]; // special tokens that occur in the strings; NULL ends them
     BosPlace bos;
-    bool bos_each_turn; // BOS before every user message (llama2)
     SystemPlace system_place;
+    unsigned trim;                    // of the texts, as Python's str.strip()
+    bool bos_each_turn;               // BOS before every user message (llama2)
     bool system_always;               // the system block stands even without system text (llama31)
     const char *system_default;       // NULL: none
     const char *system_default_input; // instead, when a message has an input; NULL: the same
@@ -37,7 +38,6 @@ struct ChatTemplate {
     const char *end;              // the end-of-turn token
     const char *end_after;        // what follows it even at the end of a conversation: not trained
     const char *stops[2];         // further tokens that end a turn; NULL ends them
-    unsigned trim;                // of the texts, as Python's str.strip()
 };
 
 extern const ChatTemplate chat_templates[];

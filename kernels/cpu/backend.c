@@ -174,6 +174,7 @@ static const Backend CPU_TABLE = {
     .freeze = cpu_freeze,
     .add = cpu_add,
     .to_float = cpu_to_float,
+    .gemm_seconds = cpu_gemm_seconds,
 };
 
 static InstructionSet best_instructions(void) {

@@ -106,6 +106,8 @@ void cpu_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count
 
 void cpu_add(Backend *b, Activation *out, const Activation *x, const Activation *y, int64_t count, Stream *stream);
 void cpu_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
+bool cpu_gemm_seconds(Backend *backend, GemmLayout layout, int64_t m, int64_t n, int64_t k, int repeats,
+                      double *seconds, Error *error);
 
 void cpu_rmsnorm_forward(Backend *b, Activation *out, Activation *sum, float *rstd, const Activation *x,
                          const Activation *add, const bf16 *gain, float epsilon, int64_t tokens, int64_t d,

@@ -7,13 +7,15 @@
 #include "kernels/cpu/vector_math.h"
 #include <cblas.h>
 
-#define TILE_ROWS    512  // rows of the output in a tile: widening a weight costs 1 / (2 x this) of the product
-#define TILE_COLUMNS 1536 // columns of the output in a tile: sgemm packs the rows' operand anew for each
-#define TILE_DEPTH   288  // inner extent that is widened at once
-#define TILE_MINIMUM 64   // a tile is not cut below this
-#define TILES_WANTED 8    // few large tiles leave threads idle at the end, small ones make sgemm pack more
-#define FEW_TOKENS   8    // up to here the weight is not widened to a panel
-#define ROWS_TASK    64   // weight rows of a task when there are few tokens
+#define TILE_ROWS    512       // rows of the output in a tile: widening a weight costs 1 / (2 x this) of the product
+#define TILE_COLUMNS 1536      // columns of the output in a tile: sgemm packs the rows' operand anew for each
+#define TILE_DEPTH   288       // inner extent that is widened at once
+#define TILE_MINIMUM 64        // a tile is not cut below this
+#define TILES_WANTED 8         // fewer leave threads idle at the end; more, and smaller ones, make sgemm pack more
+#define TILES_SMALL  4         // the same for a small output, where packing weighs more
+#define SMALL_OUTPUT (1 << 20) // elements
+#define FEW_TOKENS   8         // up to here the weight is not widened to a panel
+#define ROWS_TASK    64        // weight rows of a task when there are few tokens
 
 _Static_assert(TILE_COLUMNS *TILE_DEPTH <= PANEL_FLOATS, "a tile's weights fill at most the panel");
 
@@ -46,13 +48,14 @@ static int64_t even_part(int64_t extent, int64_t most) {
 // Chooses the tile of a [rows, columns] output and returns the number of tiles.
 static int64_t cut_tiles(Linear *l, int64_t rows, int64_t columns) {
     int64_t height = TILE_ROWS, width = TILE_COLUMNS;
+    int64_t wanted = rows * columns < SMALL_OUTPUT ? TILES_SMALL : TILES_WANTED;
     for (;;) {
         l->tile_rows = even_part(rows, height);
         l->tile_columns = even_part(columns, width);
         l->column_tiles = (columns + l->tile_columns - 1) / l->tile_columns;
         int64_t tiles = (rows + l->tile_rows - 1) / l->tile_rows * l->column_tiles;
         bool smallest = l->tile_rows < 2 * TILE_MINIMUM && l->tile_columns < 2 * TILE_MINIMUM;
-        if (tiles >= TILES_WANTED || smallest) return tiles;
+        if (tiles >= wanted || smallest) return tiles;
         if (2 * l->tile_rows > l->tile_columns) {
             height = l->tile_rows / 2;
         } else {

@@ -337,8 +337,21 @@ def small_bpe(texts):
     return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=special[0], eos_token=special[1])
 
 
+def answer_spans(case):
+    """Characters of each answer with its end-of-turn token: what stands between its prompt and the next one's."""
+    name, messages, spans = case["template"], case["messages"], []
+    for i, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt, turn = expected(name, messages[:i], True), expected(name, messages[:i + 1], False)
+        if not case["text"].startswith(turn):  # system text or the form for an input depends on what follows
+            return None
+        spans.append((len(prompt), len(turn.rstrip("\n"))))
+    return spans
+
+
 def add_ids(all_cases):
-    """The ids of each text under the vocabulary that has the template's tokens."""
+    """The ids of each text under the vocabulary that has the template's tokens, and the ids that lie in answers."""
     texts = [case["text"] for case in all_cases]
     small = {
         "spm": small_sentencepiece(texts, False), "spm_inst": small_sentencepiece(texts, True), "bpe": small_bpe(texts),
@@ -349,7 +362,13 @@ def add_ids(all_cases):
         if case.pop("special_text"):
             continue  # transformers takes it for the tokens
         case["vocabulary"] = "bpe" if case["eos"] != "</s>" else "spm_inst" if case["template"] == "mistral_v3" else "spm"
-        case["ids"] = small[case["vocabulary"]](case["text"], add_special_tokens=False).input_ids
+        encoding = small[case["vocabulary"]](case["text"], add_special_tokens=False, return_offsets_mapping=True)
+        case["ids"] = encoding.input_ids
+        spans = answer_spans(case)
+        if spans is not None:
+            case["trained"] = "".join(
+                "1" if any(start <= a and b <= end for start, end in spans) else "0" for a, b in encoding.offset_mapping
+            )
 
 
 def published():

@@ -1,0 +1,198 @@
+// train.c - `lisa train`: a training run from its options to the trained model in output_dir.
+#include "base/numbers.h"
+#include "cli/command.h"
+#include "cli/forecast.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/setup.h"
+#include "cli/show.h"
+#include "cli/signals.h"
+#include "data/training_data.h"
+#include "train/run.h"
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+// All that a run holds.
+typedef struct Job {
+    const Options *options;
+    Setup setup;
+    Backend *backend;
+    Plan plan;
+    TrainingData data;
+    Buffer jinja; // the chat template for the output
+    CheckpointFacts facts;
+    Trainer trainer;
+    char *resume;  // the checkpoint to go on from; NULL: none
+    int64_t first; // optimizer steps done before this process
+    RunResult result;
+} Job;
+
+static void close_job(Job *job) {
+    trainer_free(&job->trainer);
+    buffer_free(&job->jinja);
+    training_data_free(&job->data);
+    if (job->backend) job->backend->destroy(job->backend);
+    setup_close(&job->setup);
+    free(job->resume);
+}
+
+// The model's files, and whether the run fits the machine: what can be known before anything large is read.
+static bool open_job(Job *job, Error *error) {
+    const Options *options = job->options;
+    if (!setup_open(&job->setup, options, error)) return false;
+    job->backend = backend_cpu_create((int)options->threads, false, error);
+    if (!job->backend) return false;
+    PlanRequest request = {.config = job->setup.config,
+                           .settings = &options->train,
+                           .backend = job->backend,
+                           .cutoff_len = options->data.cutoff_len,
+                           .memory_limit = options->memory_limit};
+    return plan_make(&job->plan, &request, error);
+}
+
+static bool find_checkpoint(Job *job, Error *error) {
+    const TrainSettings *train = &job->options->train;
+    const char *given = train->resume_from_checkpoint;
+    bool overwrite = train->overwrite_output_dir && !given;
+    if (!checkpoint_prepare_folder(train->output_dir, overwrite, &job->resume, error)) return false;
+    if (!given) return true;
+    free(job->resume);
+    job->resume = strdup(given);
+    return job->resume || error_memory(error, "resume_from_checkpoint", strlen(given) + 1);
+}
+
+// What every checkpoint of the run is written with.
+static bool gather_facts(Job *job, Error *error) {
+    const TrainingData *data = &job->data;
+    const Tokenizer *tokenizer = job->setup.tokenizer;
+    job->facts = (CheckpointFacts){.source = job->setup.source,
+                                   .tokenizer = tokenizer,
+                                   .save = {.shard_bytes = job->options->train.max_shard_size},
+                                   .dataset = &data->train,
+                                   .steps = run_steps(&job->options->train, &data->train)};
+    if (!data->chat) return true;
+    if (!template_jinja(data->chat, tokenizer, data->system, &job->jinja, error)) return false;
+    job->facts.chat_template = buffer_string(&job->jinja);
+    int32_t stops[TEMPLATE_STOPS];
+    int count = template_stop_ids(data->chat, tokenizer, stops);
+    memcpy(job->facts.save.eos, stops, (size_t)count * sizeof *stops);
+    job->facts.save.eos_count = count;
+    return true;
+}
+
+// The weights the run starts from: the model's, or a checkpoint's with all its state.
+static bool load_state(Job *job, Error *error) {
+    if (!job->resume) {
+        if (model_source_rounds(job->setup.source))
+            log_note("the weights are stored as %s; training starts from them rounded to bf16",
+                     model_source_types(job->setup.source));
+        return setup_load(job->setup.source, &job->trainer.store, job->backend, error);
+    }
+    ModelSource *source = model_source_open(job->resume, false, error);
+    bool good = source && setup_load(source, &job->trainer.store, job->backend, error) &&
+                checkpoint_load(&job->trainer, &job->facts, job->resume, &job->first, error);
+    model_source_close(source);
+    if (good) log_note("resuming from %s, after step %lld", job->resume, (long long)job->first);
+    return good;
+}
+
+static bool tell_what_follows(Job *job, Error *error) {
+    Forecast forecast;
+    uint64_t bytes;
+    if (!checkpoint_bytes(&job->trainer, &job->facts, &bytes, error) ||
+        !forecast_make(&forecast, &job->trainer, &job->data.train, job->first, job->facts.steps, bytes, error) ||
+        !forecast_tell(&forecast, &job->options->train, error))
+        return false;
+    if (job->first > 0 || log_get_level() < LOG_NOTE) return true;
+    log_note("the first example, with what is learned of it set apart:");
+    return show_example(stderr, &job->data.train, 0, job->setup.tokenizer, error);
+}
+
+// ---- while it runs
+
+static uint64_t peak_memory(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) ? 0 : (uint64_t)usage.ru_maxrss * 1024;
+}
+
+static void on_step(void *context, const StepMetrics *metrics, double seconds_left) {
+    const Job *job = context;
+    Progress progress = {.step = metrics->step,
+                         .steps = job->facts.steps,
+                         .loss = metrics->loss,
+                         .gradient_norm = metrics->grad_norm,
+                         .learning_rate = metrics->learning_rate,
+                         .layers = metrics->active_layers,
+                         .layer_count = metrics->active_count,
+                         .tokens_per_second = metrics->tokens_per_second,
+                         .memory = peak_memory(),
+                         .seconds_left = seconds_left};
+    progress_show(&progress);
+}
+
+static void on_evaluation(void *context, int64_t step, double loss, int64_t targets) {
+    (void)context;
+    log_note("step %lld: eval_loss %.4f over %lld tokens", (long long)step, loss, (long long)targets);
+}
+
+static void on_checkpoint(void *context, int64_t step, const char *folder) {
+    (void)context;
+    log_note("saved %s/checkpoint-%lld", folder, (long long)step);
+}
+
+static bool run_job(Job *job, Error *error) {
+    const Options *options = job->options;
+    TrainingRun run = {.trainer = &job->trainer,
+                       .settings = &options->train,
+                       .dataset = &job->data.train,
+                       .eval_dataset = job->data.eval.count ? &job->data.eval : NULL,
+                       .shuffle = !options->data.disable_shuffling,
+                       .checkpoint = job->facts,
+                       .stop = signals_stop_flag(),
+                       .observer = {job, on_step, on_evaluation, on_checkpoint}};
+    signals_catch();
+    bool good = run_training(&run, job->first, &job->result, error);
+    log_progress(NULL);
+    if (!good || job->result.stopped) return good;
+    return checkpoint_publish(options->train.output_dir, job->result.steps, error);
+}
+
+// ---- afterwards
+
+static bool report_job(const Job *job, Error *error) {
+    const RunResult *result = &job->result;
+    const char *folder = job->options->train.output_dir;
+    char time[32];
+    if (result->stopped)
+        log_note("stopped after step %lld of %lld and saved; the same command goes on from there",
+                 (long long)result->steps, (long long)job->facts.steps);
+    else
+        log_note("%lld steps in %s; the trained model is in %s", (long long)result->steps,
+                 format_duration(time, result->seconds), folder);
+    if (!job->options->json) return true;
+    Report report;
+    report_start(&report);
+    report_text(&report, "output_dir", folder);
+    report_integer(&report, "steps", result->steps);
+    report_integer(&report, "steps_planned", job->facts.steps);
+    report_boolean(&report, "stopped", result->stopped);
+    report_number(&report, "train_loss", result->train_loss);
+    report_number(&report, "eval_loss", result->eval_loss);
+    report_number(&report, "seconds", result->seconds);
+    report_integer(&report, "tokens", result->tokens);
+    report_bytes(&report, "peak_memory", peak_memory());
+    return report_print(&report, true, error);
+}
+
+int command_train(const Options *options, Error *error) {
+    Job job = {.options = options};
+    bool good =
+        open_job(&job, error) && find_checkpoint(&job, error) &&
+        setup_load_data(&job.setup, options, job.backend->threads, &job.data, error) && gather_facts(&job, error) &&
+        trainer_create(&job.trainer, job.backend, job.setup.config, &options->train, &job.plan, error) &&
+        load_state(&job, error) && tell_what_follows(&job, error) && run_job(&job, error) && report_job(&job, error);
+    int exit_code = !good ? ERROR_EXIT_FAILED : job.result.stopped ? EXIT_SAVED : 0;
+    close_job(&job);
+    return exit_code;
+}

@@ -1,0 +1,43 @@
+// flops.c - see flops.h.
+#include "train/flops.h"
+
+// A linear layer [out, in] on `tokens`: forward and input gradient `count` times, weight gradient `trained` times.
+static int add_linear(GemmWork *works, int n, int64_t tokens, int64_t out, int64_t in, int64_t count, int64_t trained) {
+    works[n++] = (GemmWork){GEMM_FORWARD, tokens, out, in, count};
+    works[n++] = (GemmWork){GEMM_BACKWARD_INPUT, tokens, in, out, count};
+    if (trained) works[n++] = (GemmWork){GEMM_BACKWARD_WEIGHT, out, in, tokens, trained};
+    return n;
+}
+
+int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, int64_t chunk,
+               GemmWork works[GEMM_WORKS_MAX]) {
+    int64_t d = config->hidden, f = config->intermediate, q = (int64_t)config->heads * config->head_dim;
+    int64_t kv = (int64_t)config->kv_heads * config->head_dim, T = batch->used, L = config->layers;
+    int n = 0;
+    n = add_linear(works, n, T, q + 2 * kv, d, L, active);
+    n = add_linear(works, n, T, d, q, L, active);
+    n = add_linear(works, n, T, 2 * f, d, L, active);
+    n = add_linear(works, n, T, d, f, L, active);
+    int64_t chunks = batch->targets / chunk, rest = batch->targets % chunk;
+    if (chunks) n = add_linear(works, n, chunk, config->vocabulary, d, chunks, chunks);
+    if (rest) n = add_linear(works, n, rest, config->vocabulary, d, 1, 1);
+    return n;
+}
+
+double gemm_flops(const GemmWork *work) {
+    return 2.0 * (double)work->m * (double)work->n * (double)work->k * (double)work->count;
+}
+
+double attention_flops(const ModelConfig *config, const MicroBatch *batch) {
+    double flops = 0;
+    for (int layer = 0; layer < config->layers; layer++) {
+        double pairs = 0, window = config->windowed[layer] ? config->window : 0;
+        for (int32_t s = 0; s < batch->sequences; s++) {
+            double n = batch->starts[s + 1] - batch->starts[s];
+            double w = window > 0 && window < n ? window : n;
+            pairs += w * (w + 1) / 2 + (n - w) * w;
+        }
+        flops += 2 * (2 + 5) * pairs * (double)config->heads * (double)config->head_dim;
+    }
+    return flops;
+}

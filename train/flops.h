@@ -1,0 +1,25 @@
+// flops.h - the floating-point operations that one optimizer step needs, for measuring against the processor.
+//
+// Needed are: every matrix once forward, its input's gradient once, its weight's gradient for active blocks alone, the
+// head on the tokens that have a label, and attention on the pairs of tokens that see each other (two products forward,
+// five backward). What is computed again because of gradient_checkpointing is not counted.
+#pragma once
+#include "data/batch.h"
+#include "kernels/kernels.h"
+#include "model/config.h"
+
+// `count` multiplications of the same shape.
+typedef struct GemmWork {
+    GemmLayout layout;
+    int64_t m, n, k;
+    int64_t count;
+} GemmWork;
+
+#define GEMM_WORKS_MAX 24
+
+// The multiplications of a step on one micro-batch with `active` active layers, the head in chunks of `chunk` rows.
+int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, int64_t chunk,
+               GemmWork works[GEMM_WORKS_MAX]);
+
+double gemm_flops(const GemmWork *work); // of all `count`
+double attention_flops(const ModelConfig *config, const MicroBatch *batch);
