@@ -17,6 +17,10 @@ static const Command commands[] = {
     {"preview", COMMAND_PREVIEW, "[config.yaml] [option=value ...]", "what the model will see of the data",
      "Prints examples as the model sees them, with what is learned of them coloured (or between brackets).",
      command_preview},
+    {"eval", COMMAND_EVAL, "MODEL [config.yaml] dataset=FILE [option=value ...]", "the loss of a model on a data set",
+     "Prints the mean loss over target tokens and the perplexity: on eval_dataset if given, else on what val_size\n"
+     "holds out of dataset, else on all of dataset.",
+     command_eval},
     {"generate", COMMAND_GENERATE, "MODEL -p PROMPT [option=value ...]", "one prompt, one answer",
      "The prompt is put into the model's chat template, or continued as it is with --raw. Without -p it is read from\n"
      "stdin.",

@@ -22,6 +22,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
 int command_train(const Options *options, Error *error);
 int command_preview(const Options *options, Error *error);
 int command_plan(const Options *options, Error *error);
+int command_eval(const Options *options, Error *error);
 int command_generate(const Options *options, Error *error);
 int command_chat(const Options *options, Error *error);
 int command_info(const Options *options, Error *error);

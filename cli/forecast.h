@@ -11,13 +11,13 @@ typedef struct Forecast {
     int64_t draws;   // of layers; 1 for full fine-tuning
     int layers;
     int layers_trained;   // that at least one draw picks
-    double seconds;       // a guess: necessary FLOPs at the rate of a linear layer just measured
+    double seconds;       // a guess: necessary FLOPs at a rate just measured
     uint64_t disk_needed; // for all checkpoints that will exist at once
     uint64_t disk_free;
 } Forecast;
 
 // steps: what run_steps says; first: steps already done by the run that is resumed; checkpoint_bytes: of one
-// checkpoint. Takes about a tenth of a second to measure the rate.
+// checkpoint. Takes a moment to measure the rate.
 bool forecast_make(Forecast *forecast, const Trainer *trainer, const Dataset *dataset, int64_t first, int64_t steps,
                    uint64_t checkpoint_bytes, Error *error);
 // Says it on stderr, with a warning where few draws leave most layers untrained. Fails when the disk is too small.

@@ -113,8 +113,8 @@ const OptionRow option_table[] = {
      "keep of each layer its input (true), all but the MLP (mlp), everything (false), or as much as fits (auto)"},
     {"micro_batch_tokens", NULL, 0, VALUE_INTEGER, RUN | COMMAND_EVAL, 0, GROUP_MEMORY, AT(train.micro_batch_tokens),
      "0", 0, 1 << 24, NULL, NULL, "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
-    {"memory_limit", NULL, 0, VALUE_SIZE, RUN, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST, NULL, NULL,
-     "memory that the run may take; 0: most of what is free"},
+    {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST, NULL,
+     NULL, "memory that the run may take; 0: most of what is free"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,
      "processor threads; 0: one per processor"},
 

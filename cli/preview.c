@@ -72,7 +72,7 @@ int command_preview(const Options *options, Error *error) {
     TrainingData data = {0};
     ThreadPool *pool = NULL;
     bool good = setup_open(&setup, options, error) && (pool = thread_pool_create((int)options->threads, error)) &&
-                setup_load_data(&setup, options, pool, &data, error);
+                setup_load_data(&setup, &options->data, options->train.seed, pool, &data, error);
     if (good) {
         int64_t samples = options->preview_samples < data.train.count ? options->preview_samples : data.train.count;
         good = options->json ? print_json(&data, samples, setup.tokenizer, error)

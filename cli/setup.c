@@ -51,9 +51,9 @@ static void show_reading(void *context, const RecordCounts *counts) {
     log_progress(line);
 }
 
-bool setup_load_data(const Setup *setup, const Options *options, ThreadPool *pool, TrainingData *data, Error *error) {
-    bool good = training_data_load(data, &options->data, options->train.seed, setup->tokenizer, pool, show_reading,
-                                   NULL, error);
+bool setup_load_data(const Setup *setup, const DataSettings *settings, uint64_t seed, ThreadPool *pool,
+                     TrainingData *data, Error *error) {
+    bool good = training_data_load(data, settings, seed, setup->tokenizer, pool, show_reading, NULL, error);
     log_progress(NULL);
     return good;
 }

@@ -24,5 +24,6 @@ bool setup_choose_template(Setup *setup, const Options *options, Error *error);
 // Reads a model's weights into a store, with a progress line.
 bool setup_load(ModelSource *source, BlockStore *store, Backend *backend, Error *error);
 
-// Reads and tokenises the options' data, with a progress line. End with training_data_free, also after a failure.
-bool setup_load_data(const Setup *setup, const Options *options, ThreadPool *pool, TrainingData *data, Error *error);
+// Reads and tokenises data, with a progress line. End with training_data_free, also after a failure.
+bool setup_load_data(const Setup *setup, const DataSettings *settings, uint64_t seed, ThreadPool *pool,
+                     TrainingData *data, Error *error);

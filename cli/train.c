@@ -100,6 +100,10 @@ static bool load_state(Job *job, Error *error) {
 static bool tell_what_follows(Job *job, Error *error) {
     Forecast forecast;
     uint64_t bytes;
+    if (job->first == job->facts.steps) {
+        log_note("all %lld steps were done already", (long long)job->first);
+        return true;
+    }
     if (!checkpoint_bytes(&job->trainer, &job->facts, &bytes, error) ||
         !forecast_make(&forecast, &job->trainer, &job->data.train, job->first, job->facts.steps, bytes, error) ||
         !forecast_tell(&forecast, &job->options->train, error))
@@ -165,8 +169,9 @@ static bool report_job(const Job *job, Error *error) {
     const char *folder = job->options->train.output_dir;
     char time[32];
     if (result->stopped)
-        log_note("stopped after step %lld of %lld and saved; the same command goes on from there",
-                 (long long)result->steps, (long long)job->facts.steps);
+        log_note("stopped after step %lld of %lld and saved; the same command%s goes on from there",
+                 (long long)result->steps, (long long)job->facts.steps,
+                 job->options->train.overwrite_output_dir ? " with overwrite_output_dir=false" : "");
     else
         log_note("%lld steps in %s; the trained model is in %s", (long long)result->steps,
                  format_duration(time, result->seconds), folder);
@@ -189,7 +194,8 @@ int command_train(const Options *options, Error *error) {
     Job job = {.options = options};
     bool good =
         open_job(&job, error) && find_checkpoint(&job, error) &&
-        setup_load_data(&job.setup, options, job.backend->threads, &job.data, error) && gather_facts(&job, error) &&
+        setup_load_data(&job.setup, &options->data, options->train.seed, job.backend->threads, &job.data, error) &&
+        gather_facts(&job, error) &&
         trainer_create(&job.trainer, job.backend, job.setup.config, &options->train, &job.plan, error) &&
         load_state(&job, error) && tell_what_follows(&job, error) && run_job(&job, error) && report_job(&job, error);
     int exit_code = !good ? ERROR_EXIT_FAILED : job.result.stopped ? EXIT_SAVED : 0;

@@ -56,9 +56,9 @@ static PassSizes choose_sizes(const PlanRequest *request) {
         .sweep = 1,
         .positions = longest,
         .chunk = tokens < CHUNK_LOGITS ? tokens : CHUNK_LOGITS,
-        .keep = s->gradient_checkpointing == CHECKPOINT_TRUE  ? KEEP_INPUT
-                : s->gradient_checkpointing == CHECKPOINT_MLP ? KEEP_ATTENTION
-                                                              : KEEP_ALL,
+        .keep = request->evaluate_only || s->gradient_checkpointing == CHECKPOINT_TRUE ? KEEP_INPUT
+                : s->gradient_checkpointing == CHECKPOINT_MLP                          ? KEEP_ATTENTION
+                                                                                       : KEEP_ALL,
     };
 }
 
@@ -90,7 +90,7 @@ static bool too_large(const Plan *plan, Error *error) {
 }
 
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error) {
-    *plan = (Plan){.limit = request->memory_limit};
+    *plan = (Plan){.limit = request->memory_limit, .evaluate_only = request->evaluate_only};
     if (!plan->limit) plan->limit = (uint64_t)((double)plan_free_memory() * HOST_SHARE);
     if (!check_request(request, error)) return false;
     plan->sizes = choose_sizes(request);

@@ -13,6 +13,7 @@ typedef struct PlanRequest {
     Backend *backend;
     int64_t cutoff_len;    // tokens of the longest sequence
     uint64_t memory_limit; // bytes that device and host arenas may take together; 0: what the machine has free
+    bool evaluate_only;    // no slots, and nothing is kept for a backward pass
 } PlanRequest;
 
 #define PLAN_COMPONENTS_MAX 12
@@ -25,7 +26,8 @@ typedef struct PlanComponent {
 
 typedef struct Plan {
     PassSizes sizes;
-    int slots; // gamma + 2
+    bool evaluate_only;
+    int slots; // gamma + 2; 0 when nothing is trained
     PlanComponent components[PLAN_COMPONENTS_MAX];
     int component_count;
     uint64_t device_bytes; // of the device arena

@@ -20,12 +20,14 @@ static bool take(Trainer *t, Plan *plan, Error *error) {
     BlockLayout layout;
     Method method = method_of(t->settings, t->config->layers);
     plan->component_count = 0;
-    plan->slots = method.activated + 2;
+    plan->slots = plan->evaluate_only ? 0 : method.activated + 2;
     if (!block_layout(&layout, t->config, error)) return false;
     if (!store_create(&t->store, &layout, &t->device, b->unified ? NULL : &t->host, error)) return false;
     note(plan, "weights (bf16)", &t->device, &t->host);
-    if (!active_create(&t->active, &method, t->settings, &layout, &t->device, &t->host, error)) return false;
-    note(plan, "gradients, m, v (fp32), low bits", &t->device, &t->host);
+    if (!plan->evaluate_only) {
+        if (!active_create(&t->active, &method, t->settings, &layout, &t->device, &t->host, error)) return false;
+        note(plan, "gradients, m, v (fp32), low bits", &t->device, &t->host);
+    }
     if (!passes_create(&t->passes, b, t->config, &t->store, &plan->sizes, &t->device, error)) return false;
     t->squares = arena_take(&t->device, 1, sizeof *t->squares);
     t->norm = arena_take(&t->device, 1, sizeof *t->norm);

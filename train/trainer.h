@@ -32,8 +32,9 @@ typedef struct StepReport {
     int64_t targets;
 } StepReport;
 
-// Allocates everything that `plan` counted. backend, config and settings must outlive the trainer. The weights are
-// undefined until they are loaded into trainer->store. End with trainer_free, also after a failure.
+// Allocates everything that `plan` counted; a trainer with a plan that is evaluate_only can take no step. backend,
+// config and settings must outlive the trainer. The weights are undefined until they are loaded into trainer->store.
+// End with trainer_free, also after a failure.
 bool trainer_create(Trainer *trainer, Backend *backend, const ModelConfig *config, const TrainSettings *settings,
                     const Plan *plan, Error *error);
 void trainer_free(Trainer *trainer);

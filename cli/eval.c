@@ -1,0 +1,70 @@
+// eval.c - `lisa eval`: the loss of a model on a data set.
+#include "cli/command.h"
+#include "cli/report.h"
+#include "cli/setup.h"
+#include "train/run.h"
+#include <math.h>
+
+// All that an evaluation holds.
+typedef struct Evaluation {
+    Setup setup;
+    Backend *backend;
+    Plan plan;
+    Trainer trainer;
+    TrainingData data;
+    const Dataset *dataset; // what is evaluated: a part of data
+} Evaluation;
+
+// eval_dataset where there is one, else what val_size holds out of dataset, else all of it.
+static bool load_data(Evaluation *job, const Options *options, Error *error) {
+    DataSettings settings = options->data;
+    if (settings.eval_dataset) {
+        settings.dataset = settings.eval_dataset;
+        settings.eval_dataset = NULL;
+        settings.val_size = 0;
+    }
+    if (!setup_load_data(&job->setup, &settings, options->train.seed, job->backend->threads, &job->data, error))
+        return false;
+    job->dataset = job->data.eval.count ? &job->data.eval : &job->data.train;
+    return true;
+}
+
+static bool open_evaluation(Evaluation *job, const Options *options, Error *error) {
+    if (!setup_open(&job->setup, options, error)) return false;
+    job->backend = backend_cpu_create((int)options->threads, false, error);
+    if (!job->backend) return false;
+    PlanRequest request = {.config = job->setup.config,
+                           .settings = &options->train,
+                           .backend = job->backend,
+                           .cutoff_len = options->data.cutoff_len,
+                           .memory_limit = options->memory_limit,
+                           .evaluate_only = true};
+    return plan_make(&job->plan, &request, error) && load_data(job, options, error) &&
+           trainer_create(&job->trainer, job->backend, job->setup.config, &options->train, &job->plan, error) &&
+           setup_load(job->setup.source, &job->trainer.store, job->backend, error);
+}
+
+static bool evaluate(Evaluation *job, bool json, Error *error) {
+    double loss;
+    int64_t targets;
+    if (!run_evaluation(&job->trainer, job->dataset, &loss, &targets, error)) return false;
+    Report report;
+    report_start(&report);
+    report_number(&report, "loss", loss);
+    report_number(&report, "perplexity", exp(loss));
+    report_integer(&report, "target_tokens", targets);
+    report_integer(&report, "tokens", job->dataset->starts[job->dataset->count]);
+    report_integer(&report, "examples", job->dataset->count);
+    report_text(&report, "template", job->data.chat ? template_name(job->data.chat) : NULL);
+    return report_print(&report, json, error);
+}
+
+int command_eval(const Options *options, Error *error) {
+    Evaluation job = {0};
+    bool good = open_evaluation(&job, options, error) && evaluate(&job, options->json, error);
+    trainer_free(&job.trainer);
+    training_data_free(&job.data);
+    if (job.backend) job.backend->destroy(job.backend);
+    setup_close(&job.setup);
+    return good ? 0 : ERROR_EXIT_FAILED;
+}
