@@ -19,7 +19,7 @@ static json_t *load_with_long_integers(const char *text, size_t size, size_t fla
     bool in_string = false, integer = false;
     for (size_t i = 0; i <= size; i++) {
         char byte = i < size ? text[i] : ' ';
-        bool digit = byte >= '0' && byte <= '9';
+        bool digit = !in_string && byte >= '0' && byte <= '9';
         if (!in_string && !digit) {
             if (integer && digits > 18 && byte != '.' && byte != 'e' && byte != 'E') {
                 memcpy(longer + out, ".0", 2);

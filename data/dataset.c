@@ -9,10 +9,8 @@ typedef struct Loader {
     DatasetBuilder builder;
     TextBlocks blocks;
     Chunk chunk;
-    ThreadPool *pool;
+    const LoadRequest *request;
     RecordCounts *counts;
-    LoadProgress *progress; // may be NULL
-    void *progress_context;
 } Loader;
 
 static void note_bad(Loader *loader, const Unit *unit) {
@@ -42,19 +40,20 @@ static bool keep_unit(Loader *loader, Unit *unit, Error *error) {
 
 // Reads at most `limit` records of a file; *taken counts them.
 static bool load_file(Loader *loader, RecordFile *file, int64_t limit, int64_t *taken, Error *error) {
+    const LoadRequest *request = loader->request;
     bool plain = file->plain != NULL;
     for (;;) {
         if (!chunk_read(&loader->chunk, file, plain ? INT64_MAX : limit - *taken, error)) return false;
         int64_t count = loader->chunk.count;
         if (count == 0) break;
-        chunk_encode(&loader->chunk, loader->pool);
+        chunk_encode(&loader->chunk, request->pool);
         for (int64_t i = 0; i < count; i++)
             if (!keep_unit(loader, &loader->chunk.units[i], error)) return false;
         if (!plain) {
             *taken += count;
             loader->counts->records += count;
         }
-        if (loader->progress) loader->progress(loader->progress_context, loader->counts);
+        if (request->progress) request->progress(request->progress_context, loader->counts);
     }
     if (!plain) return true;
     ++*taken; // a plain file is one record
@@ -62,7 +61,8 @@ static bool load_file(Loader *loader, RecordFile *file, int64_t limit, int64_t *
     return text_blocks_end_text(&loader->blocks, error);
 }
 
-static bool load_files(Loader *loader, const DataSources *sources, Error *error) {
+static bool load_files(Loader *loader, Error *error) {
+    const DataSources *sources = loader->request->sources;
     int64_t taken = 0; // records of the current entry
     for (int64_t i = 0; i < sources->count; i++) {
         const DataSource *source = &sources->items[i];
@@ -77,10 +77,11 @@ static bool load_files(Loader *loader, const DataSources *sources, Error *error)
     return text_blocks_finish(&loader->blocks, error);
 }
 
-static bool check_counts(const Loader *loader, const DataSources *sources, bool skip, Error *error) {
+static bool check_counts(const Loader *loader, Error *error) {
+    const DataSources *sources = loader->request->sources;
     long long bad = loader->counts->bad, records = loader->counts->records;
     const char *shown = bad > BAD_RECORDS_SHOWN ? "; the first 20 are shown above" : "";
-    if (bad && !skip) {
+    if (bad && !loader->request->settings->skip_bad_records) {
         error_set(error, "%lld of %lld records cannot be used%s", bad, records, shown);
         return error_hint(error, "mend them, or leave them out: skip_bad_records: true");
     }
@@ -91,19 +92,17 @@ static bool check_counts(const Loader *loader, const DataSources *sources, bool 
     return error_hint(error, "give a data set with at least one record (dataset)");
 }
 
-bool dataset_load(Dataset *dataset, const DataSources *sources, const DataSettings *settings, bool share_blocks,
-                  const RecordEncoder *encoder, ThreadPool *pool, LoadProgress *progress, void *progress_context,
-                  RecordCounts *counts, Error *error) {
-    Loader loader = {.pool = pool, .counts = counts, .progress = progress, .progress_context = progress_context};
+bool dataset_load(const LoadRequest *request, Dataset *dataset, RecordCounts *counts, Error *error) {
+    Loader loader = {.request = request, .counts = counts};
     *counts = (RecordCounts){0};
     *dataset = (Dataset){0};
-    bool ok = text_blocks_create(&loader.blocks, &loader.builder, settings->cutoff_len, error) &&
-              chunk_create(&loader.chunk, encoder, thread_pool_size(pool), error);
+    bool ok = text_blocks_create(&loader.blocks, &loader.builder, request->settings->cutoff_len, error) &&
+              chunk_create(&loader.chunk, request->encoder, thread_pool_size(request->pool), error);
     if (ok) {
-        loader.blocks.bos = encoder->text_bos;
-        loader.blocks.eos = encoder->text_eos;
-        loader.blocks.across = share_blocks;
-        ok = load_files(&loader, sources, error) && check_counts(&loader, sources, settings->skip_bad_records, error) &&
+        loader.blocks.bos = request->encoder->text_bos;
+        loader.blocks.eos = request->encoder->text_eos;
+        loader.blocks.across = request->share_blocks;
+        ok = load_files(&loader, error) && check_counts(&loader, error) &&
              dataset_builder_finish(&loader.builder, dataset, error);
     }
     dataset_builder_free(&loader.builder);

@@ -27,10 +27,18 @@ typedef struct RecordCounts {
 // Called on the calling thread now and then; what is known so far.
 typedef void LoadProgress(void *context, const RecordCounts *counts);
 
-// Reads, checks and tokenises every record, in the order of the files. Texts become blocks of settings->cutoff_len
-// tokens, which they share when share_blocks is set. The first BAD_RECORDS_SHOWN bad records are shown as warnings with
-// file, line and reason; all files are read to count them, then they are an error unless settings->skip_bad_records.
-// progress may be NULL. Errors: also malformed JSON, an unreadable file, no usable record at all.
-bool dataset_load(Dataset *dataset, const DataSources *sources, const DataSettings *settings, bool share_blocks,
-                  const RecordEncoder *encoder, ThreadPool *pool, LoadProgress *progress, void *progress_context,
-                  RecordCounts *counts, Error *error);
+typedef struct LoadRequest {
+    const DataSources *sources;
+    const DataSettings *settings;
+    bool share_blocks; // texts share blocks
+    const RecordEncoder *encoder;
+    ThreadPool *pool;
+    LoadProgress *progress; // may be NULL
+    void *progress_context;
+} LoadRequest;
+
+// Reads, checks and tokenises every record, in the order of the files. Texts become blocks of cutoff_len tokens. The
+// first BAD_RECORDS_SHOWN bad records are shown as warnings with file, line and reason; all files are read to count
+// them, then they are an error unless skip_bad_records is set.
+// Errors: also malformed JSON, an unreadable file, no usable record at all.
+bool dataset_load(const LoadRequest *request, Dataset *dataset, RecordCounts *counts, Error *error);

@@ -45,8 +45,14 @@ static bool load(const TrainingData *data, const Reading *reading, const DataSou
                              .encode_text = example_encode_text,
                              .text_bos = tokenizer_adds_bos(tokenizer) ? tokenizer_bos(tokenizer) : -1,
                              .text_eos = tokenizer_eos(tokenizer)};
-    return dataset_load(dataset, sources, settings, data->packing, &encoder, reading->pool, reading->progress,
-                        reading->progress_context, counts, error);
+    LoadRequest request = {.sources = sources,
+                           .settings = settings,
+                           .share_blocks = data->packing,
+                           .encoder = &encoder,
+                           .pool = reading->pool,
+                           .progress = reading->progress,
+                           .progress_context = reading->progress_context};
+    return dataset_load(&request, dataset, counts, error);
 }
 
 static bool load_both(TrainingData *data, const Reading *reading, uint64_t seed, Error *error) {

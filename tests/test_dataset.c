@@ -39,7 +39,8 @@ static bool load_with(const RecordEncoder *with, const char *names, bool share_b
     ThreadPool *pool = thread_pool_create(threads, error);
     assert_non_null(pool);
     check(data_sources_open(&sources, names, &settings, error), error);
-    bool ok = dataset_load(dataset, &sources, &settings, share_blocks, with, pool, NULL, NULL, &counts, error);
+    LoadRequest request = {&sources, &settings, share_blocks, with, pool, NULL, NULL};
+    bool ok = dataset_load(&request, dataset, &counts, error);
     data_sources_free(&sources);
     thread_pool_free(pool);
     return ok;
@@ -105,15 +106,16 @@ static void test_formats_together(void **state) {
     put("a.json", "[{\"instruction\":\"i\",\"output\":\"o\"},{\"instruction\":\"j\",\"output\":\"pq\"}]");
     put("b.jsonl", "{\"prompt\":\"ab\",\"completion\":\"c\"}\n");
     put("c.jsonl", "{\"text\":\"xyz\"}\n{\"text\":\"w\"}\n");
-    Dataset dataset = load("a.json,b.jsonl,c.jsonl");
-    expect(&dataset, "io'$'|jp'q'$'|abc'$'|^'x'y'z'$'|^'w'$'|");
-    assert_int_equal(dataset.sequences, 5);
-    assert_int_equal(dataset.sequence_starts[5], 5);
+    put("d.json", "{\"type\":\"text2text\",\"instances\":[{\"input\":\"m\",\"output\":\"n\"}]}");
+    Dataset dataset = load("a.json,b.jsonl,c.jsonl,d.json");
+    expect(&dataset, "io'$'|jp'q'$'|abc'$'|^'x'y'z'$'|^'w'$'|mn'$'|");
+    assert_int_equal(dataset.sequences, 6);
+    assert_int_equal(dataset.sequence_starts[6], 6);
     assert_int_equal(dataset.longest, 5);
-    assert_int_equal(dataset.targets, 2 + 3 + 2 + 4 + 2);
-    assert_int_equal(counts.records, 5);
+    assert_int_equal(dataset.targets, 2 + 3 + 2 + 4 + 2 + 2);
+    assert_int_equal(counts.records, 6);
     assert_int_equal(counts.bad, 0);
-    assert_int_equal(counts.tokens, 3 + 4 + 4 + 4 + 2);
+    assert_int_equal(counts.tokens, 3 + 4 + 4 + 4 + 2 + 3); // the EOS of texts is put in later
     dataset_free(&dataset);
 }
 

@@ -24,7 +24,8 @@ static bool load(const char *folder, const char *names, bool skip_bad, Dataset *
     check(data_sources_open(&sources, names, &settings, error), error);
     ThreadPool *pool = thread_pool_create(2, error);
     assert_non_null(pool);
-    bool ok = dataset_load(dataset, &sources, &settings, true, &byte_encoder, pool, NULL, NULL, counts, error);
+    LoadRequest request = {&sources, &settings, true, &byte_encoder, pool, NULL, NULL};
+    bool ok = dataset_load(&request, dataset, counts, error);
     thread_pool_free(pool);
     data_sources_free(&sources);
     return ok;
