@@ -1,0 +1,285 @@
+// test_commands.c - the commands from outside on a small random model: what they print, and that they agree.
+#include "base/files.h"
+#include "base/json.h"
+#include "model/save.h"
+#include "tests/loaded_model.h"
+#include "tests/support.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RUN(...) run_lisa((const char *const[]){__VA_ARGS__, NULL})
+
+static char *folder, *model, *data;
+
+// A model with random weights in folder/model, with the small byte-level vocabulary of tests/golden/templates.
+static void make_model(void) {
+    static const char config[] = "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], "
+                                 "\"vocab_size\": 1000, \"hidden_size\": 32, \"intermediate_size\": 48, "
+                                 "\"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+                                 "\"max_position_embeddings\": 4096, \"tie_word_embeddings\": true}";
+    Error error = {0};
+    char *shape = path_join(folder, "shape");
+    check(directory_create(shape, &error) && directory_create(model, &error), &error);
+    free(write_text(shape, "config.json", config));
+    ModelSource *source = model_source_open(shape, true, &error);
+    Backend *backend = backend_cpu_create(1, false, &error);
+    BlockLayout layout;
+    Arena arena;
+    BlockStore store;
+    check(source && backend && block_layout(&layout, model_source_config(source), &error), &error);
+    arena_measure(&arena, MEMORY_DEVICE);
+    check(store_create(&store, &layout, &arena, NULL, &error), &error);
+    size_t bytes = arena.peak;
+    store_free(&store);
+    check(arena_create(&arena, backend, MEMORY_DEVICE, bytes, "the test", &error), &error);
+    check(store_create(&store, &layout, &arena, NULL, &error), &error);
+    model_random_weights(model_source_config(source), &store, 1);
+    SaveOptions options = {0};
+    check(model_save(source, &store, &options, model, &error), &error);
+    store_free(&store);
+    arena_free(&arena);
+    backend->destroy(backend);
+    model_source_close(source);
+    free(shape);
+    copy_file("tests/golden/templates/bpe/tokenizer.json", model, "tokenizer.json", -1);
+    copy_file("tests/golden/templates/bpe/tokenizer_config.json", model, "tokenizer_config.json", -1);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    folder = make_folder();
+    model = path_join(folder, "model");
+    make_model();
+    char records[4096] = "";
+    for (int i = 0; i < 24; i++) {
+        char record[160];
+        snprintf(record, sizeof record,
+                 "{\"instruction\": \"count to %d\", \"input\": \"\", \"output\": \"%d is what you get\"}\n", i, i * i);
+        strcat(records, record);
+    }
+    data = write_text(folder, "data.jsonl", records);
+    return 0;
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    free(data);
+    free(model);
+    remove_folder(folder);
+    return 0;
+}
+
+// The JSON object that a successful run printed; the run is freed.
+static json_t *object_of(Run run) {
+    Error error = {0};
+    if (run.exit_code) fail_msg("exit code %d: %s", run.exit_code, run.err);
+    json_t *object = json_parse(run.out, strlen(run.out), "stdout", 1, 1, &error);
+    if (!object) fail_msg("%s", error.text);
+    run_free(&run);
+    return object;
+}
+
+static int64_t integer(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_integer(value)) fail_msg("no number \"%s\"", key);
+    return json_integer_value(value);
+}
+
+static double number(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    if (!json_is_number(value)) fail_msg("no number \"%s\"", key);
+    return json_number_value(value);
+}
+
+static void test_info(void **state) {
+    (void)state;
+    json_t *info = object_of(RUN("info", model, "--json"));
+    assert_string_equal(json_string_value(json_object_get(info, "family")), "llama");
+    assert_int_equal(integer(info, "layers"), 4);
+    assert_int_equal(integer(info, "vocabulary"), 1000);
+    // E, four layers of q, k, v, o, gate, up, down and two norms, the final norm
+    assert_int_equal(integer(info, "parameters"), 1000 * 32 + 4 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 64) + 32);
+    json_decref(info);
+}
+
+static void test_generate(void **state) {
+    (void)state;
+    json_t *first = object_of(RUN("generate", model, "-p", "hello", "--template", "alpaca", "-n", "9", "--json"));
+    json_t *again = object_of(
+        RUN("generate", model, "-p", "hello", "--template", "alpaca", "-n", "9", "--json", "-t", "3", "--seed", "42"));
+    assert_string_equal(json_string_value(json_object_get(first, "text")),
+                        json_string_value(json_object_get(again, "text")));
+    assert_true(integer(first, "new_tokens") <= 9);
+    json_decref(first);
+    json_decref(again);
+    // the text streamed is the text reported
+    json_t *reported = object_of(RUN("generate", model, "-p", "hello", "--raw", "-n", "12", "--temp", "0", "--json"));
+    Run streamed = RUN("generate", model, "-p", "hello", "--raw", "-n", "12", "--temp", "0");
+    const char *text = json_string_value(json_object_get(reported, "text"));
+    assert_int_equal(strncmp(streamed.out, text, strlen(text)), 0);
+    run_free(&streamed);
+    json_decref(reported);
+}
+
+static void test_preview(void **state) {
+    (void)state;
+    json_t *preview = object_of(
+        RUN("preview", "-m", model, "--template", "alpaca", "--dataset", data, "--json", "preview_samples=2"));
+    assert_int_equal(integer(preview, "records"), 24);
+    assert_int_equal(integer(preview, "examples"), 24);
+    json_t *shown = json_object_get(preview, "shown");
+    assert_int_equal(json_array_size(shown), 2);
+    json_t *parts = json_object_get(json_array_get(shown, 1), "parts"), *answer = json_array_get(parts, 1);
+    assert_true(json_is_true(json_object_get(answer, "trained")));
+    assert_non_null(strstr(json_string_value(json_object_get(answer, "text")), "1 is what you get"));
+    json_decref(preview);
+    // without a terminal what is learned stands in brackets
+    Run run = RUN("preview", "-m", model, "--template", "alpaca", "--dataset", data, "preview_samples=1");
+    assert_int_equal(run.exit_code, 0);
+    assert_non_null(strstr(run.out, "\xe2\x9f\xa6"
+                                    "0 is what you get"));
+    assert_null(strchr(run.out, '\x1b'));
+    run_free(&run);
+}
+
+// ---- training
+
+// A short run into `output`; 12 steps over two epochs.
+#define TRAIN_ARGUMENTS                                                                                                \
+    "train", "-m", model, "--template", "alpaca", "--dataset", data, "lr=1e-2", "gradient_accumulation_steps=4",       \
+        "lisa_interval_steps=2", "num_train_epochs=2", "lisa_activated_layers=1", "--json"
+
+static void test_train_then_evaluate(void **state) {
+    (void)state;
+    char *output = path_join(folder, "trained"), *metrics = path_join(output, "metrics.jsonl"), *lines;
+    Error error = {0};
+    size_t size;
+    json_t *result = object_of(RUN(TRAIN_ARGUMENTS, "-o", output, "--eval-dataset", data));
+    assert_int_equal(integer(result, "steps"), 12);
+    assert_false(json_is_true(json_object_get(result, "stopped")));
+    // 12 steps, and evaluations before the first, after each epoch
+    check(file_read(metrics, 1 << 20, &lines, &size, &error), &error);
+    int count = 0;
+    for (const char *at = lines; (at = strchr(at, '\n')); at++) count++;
+    assert_int_equal(count, 15);
+    assert_non_null(strstr(lines, "\"eval_loss\""));
+    // the model that was written is the model that was evaluated
+    json_t *evaluation = object_of(RUN("eval", output, "--template", "alpaca", "--dataset", data, "--json"));
+    assert_true(number(evaluation, "loss") == number(result, "eval_loss"));
+    json_t *before = object_of(RUN("eval", model, "--template", "alpaca", "--dataset", data, "--json"));
+    assert_true(number(evaluation, "loss") < number(before, "loss") - 0.5);
+    json_decref(before);
+    json_decref(evaluation);
+    json_decref(result);
+    // once more: nothing is left to do
+    Run again = RUN(TRAIN_ARGUMENTS, "-o", output, "--eval-dataset", data);
+    assert_int_equal(again.exit_code, 0);
+    assert_non_null(strstr(again.err, "all 12 steps were done already\n"));
+    run_free(&again);
+    // other mathematics in the same folder
+    again = RUN(TRAIN_ARGUMENTS, "-o", output, "--eval-dataset", data, "lisa_interval_steps=3");
+    assert_int_equal(again.exit_code, 1);
+    assert_non_null(strstr(again.err, "was made with lisa_interval_steps 2, this run has 3\n"));
+    run_free(&again);
+    free(lines);
+    free(metrics);
+    free(output);
+}
+
+// Starts the run, sends it a signal as soon as it has logged a step, and returns its exit code.
+static int train_and_interrupt(const char *output, int number_of_signal) {
+    const char *program = getenv("LISA");
+    const char *const arguments[] = {program ? program : "./lisa", TRAIN_ARGUMENTS, "-o", output, NULL};
+    char *metrics = path_join(output, "metrics.jsonl");
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        int nothing = open("/dev/null", O_WRONLY);
+        dup2(nothing, STDOUT_FILENO);
+        dup2(nothing, STDERR_FILENO);
+        execv(arguments[0], (char *const *)(uintptr_t)arguments);
+        _exit(127);
+    }
+    for (int i = 0; i < 10000 && path_size(metrics) <= 0; i++) usleep(1000);
+    kill(child, number_of_signal);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    free(metrics);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void assert_same_file(const char *a, const char *b, const char *name) {
+    char *paths[2] = {path_join(a, name), path_join(b, name)}, *bytes[2];
+    size_t sizes[2];
+    Error error = {0};
+    for (int i = 0; i < 2; i++) check(file_read(paths[i], 1 << 26, &bytes[i], &sizes[i], &error), &error);
+    assert_int_equal(sizes[0], sizes[1]);
+    assert_memory_equal(bytes[0], bytes[1], sizes[0]);
+    for (int i = 0; i < 2; i++) free(paths[i]), free(bytes[i]);
+}
+
+// Interrupted and killed at whatever moment, then run again: the same weights, bit for bit, as without.
+static void test_interrupted_runs_end_the_same(void **state) {
+    (void)state;
+    char *whole = path_join(folder, "whole"), *parts = path_join(folder, "parts");
+    json_decref(object_of(RUN(TRAIN_ARGUMENTS, "-o", whole)));
+    int exit_code = train_and_interrupt(parts, SIGTERM);
+    assert_true(exit_code == 130 || exit_code == 0); // 0: it was done before the signal came
+    if (exit_code == 130) train_and_interrupt(parts, SIGKILL);
+    json_t *result = object_of(RUN(TRAIN_ARGUMENTS, "-o", parts));
+    assert_int_equal(integer(result, "steps"), 12);
+    json_decref(result);
+    assert_same_file(whole, parts, "model.safetensors");
+    free(whole);
+    free(parts);
+}
+
+// ---- wrong use
+
+static void ends_with(Run run, int exit_code, const char *expected) {
+    assert_string_equal(run.err, expected);
+    assert_int_equal(run.exit_code, exit_code);
+    assert_string_equal(run.out, "");
+    run_free(&run);
+}
+
+static void test_messages(void **state) {
+    (void)state;
+    char *output = path_join(folder, "nothing"), expected[1024];
+    ends_with(RUN("train", "-m", model, "--dataset", "/nowhere.json"), 2,
+              "lisa: error: output_dir is not given\nHINT: add output_dir=FOLDER: where checkpoints, metrics and the "
+              "trained model go\n");
+    snprintf(
+        expected, sizeof expected,
+        "lisa: error: %s: there is no template \"nonesuch\"\nHINT: choose the template with template=NAME, one of ",
+        model);
+    Run run = RUN("generate", model, "-p", "x", "--template", "nonesuch");
+    assert_int_equal(run.exit_code, 2);
+    assert_int_equal(strncmp(run.err, expected, strlen(expected)), 0);
+    run_free(&run);
+    ends_with(RUN("generate", model, "--raw", "-p", "\xff"), 2, "lisa: error: prompt: not UTF-8 text\n");
+    ends_with(RUN("generate", model, "--raw", "-p", ""), 2, "lisa: error: prompt: empty\n");
+    run = RUN("train", "-m", model, "--template", "alpaca", "--dataset", data, "-o", output, "memory_limit=64K");
+    assert_int_equal(run.exit_code, 1);
+    assert_non_null(strstr(run.err, "of memory, 64.0 KiB can be used\n"));
+    run_free(&run);
+    assert_false(path_exists(output)); // nothing is left behind
+    free(output);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_info),
+        cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_preview),
+        cmocka_unit_test(test_train_then_evaluate),
+        cmocka_unit_test(test_interrupted_runs_end_the_same),
+        cmocka_unit_test(test_messages),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
