@@ -109,7 +109,18 @@ static void compare_texts(const json_t *golden, const json_t *value, const Token
     }
 }
 
-// Number and CRC-32 of the ids of each large file that is there.
+// Fails the test unless the ids of text are as many, and have the CRC-32, as stored.
+static void compare_digest(const json_t *digest, const Tokenizer *tokenizer, const char *name, const char *text,
+                           size_t size) {
+    TokenList ids = encode(tokenizer, text, size, TEXT_FIRST);
+    if (ids.count != json_integer_value(json_object_get(digest, "count")) ||
+        crc32(0, (const unsigned char *)ids.ids, (unsigned)(ids.count * 4)) !=
+            (unsigned long)json_integer_value(json_object_get(digest, "crc32")))
+        fail_msg("%s: %s gives other ids", name, tokenizer_kind(tokenizer));
+    token_list_free(&ids);
+}
+
+// The large files that are there.
 static void compare_files(const json_t *digests, const Tokenizer *tokenizer) {
     Error error;
     const char *name;
@@ -119,12 +130,7 @@ static void compare_files(const json_t *digests, const Tokenizer *tokenizer) {
         size_t size;
         if (path_exists(path)) {
             check(file_read(path, 1 << 26, &text, &size, &error), &error);
-            TokenList ids = encode(tokenizer, text, size, TEXT_FIRST);
-            if (ids.count != json_integer_value(json_object_get(digest, "count")) ||
-                crc32(0, (const unsigned char *)ids.ids, (unsigned)(ids.count * 4)) !=
-                    (unsigned long)json_integer_value(json_object_get(digest, "crc32")))
-                fail_msg("%s: other ids than those of %s", name, tokenizer_kind(tokenizer));
-            token_list_free(&ids);
+            compare_digest(digest, tokenizer, name, text, size);
             free(text);
         }
         free(path);
@@ -158,6 +164,22 @@ static void test_llama2(void **state) {
     tokenizer_close(tokenizer);
     remove_folder(folder);
     free(model);
+}
+
+// The whole vocabulary of a real model, read from its GGUF file.
+static void test_smollm2(void **state) {
+    Error error;
+    const char *path = getenv("LISA_TEST_MODEL");
+    if (!path) skip();
+    Tokenizer *tokenizer = tokenizer_open(path, 49152, &error);
+    check(tokenizer != NULL, &error);
+    const json_t *texts = json_object_get(*state, "texts"), *digests = json_object_get(*state, "smollm2_texts");
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        const char *text = json_string_value(json_array_get(texts, i));
+        compare_digest(json_array_get(digests, i), tokenizer, text, text, strlen(text));
+    }
+    compare_files(json_object_get(*state, "smollm2"), tokenizer);
+    tokenizer_close(tokenizer);
 }
 
 // What is encoded is read back byte for byte, SentencePiece's space before it aside.
@@ -272,8 +294,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ids),    cmocka_unit_test(test_llama2),         cmocka_unit_test(test_decode),
-        cmocka_unit_test(test_places), cmocka_unit_test(test_special_tokens), cmocka_unit_test(test_long_words),
+        cmocka_unit_test(test_ids),        cmocka_unit_test(test_llama2), cmocka_unit_test(test_smollm2),
+        cmocka_unit_test(test_decode),     cmocka_unit_test(test_places), cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_long_words),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -246,6 +246,12 @@ static void test_messages(void **state) {
                   "use the tokenizer files that came with this model, or resize the model's embedding");
     check_refused("tokenizer.model", "\x0a\xff", "%s/tokenizer.model: not a SentencePiece model, or a damaged one",
                   "get the file again from where the model came from");
+    check_refused("tokenizer.model", "\x1a\x02\x20\x01",
+                  "%s/tokenizer.model: remove_extra_whitespaces=true is not supported",
+                  "models of the LLaMA family are trained with remove_extra_whitespaces=false");
+    check_refused("tokenizer.model", "\x1a\x03\x12\x01\x41",
+                  "%s/tokenizer.model: normalisation by a character map is not supported",
+                  "models of the LLaMA family use normalization_rule_name=identity");
     check_refused("tokenizer.json", "{\"model\":{\"type\":\"WordPiece\"}}",
                   "%s/tokenizer.json: a model of a type that is not supported: \"WordPiece\"", NULL);
     check_refused("tokenizer.json",

@@ -209,6 +209,7 @@ static bool parse_trainer(SentencePieceModel *model, Wire wire, const char *wher
 }
 
 static bool parse_normalizer(SentencePieceModel *model, Wire wire, const char *where, Error *error) {
+    bool remove_spaces = true; // what the format takes where nothing is said
     while (wire.left > 0) {
         Field field;
         if (!read_field(&wire, &field)) return damaged(where, error);
@@ -218,11 +219,13 @@ static bool parse_normalizer(SentencePieceModel *model, Wire wire, const char *w
         }
         if (field.type != WIRE_VARINT) continue;
         if (field.number == NORMALIZER_DUMMY_PREFIX) model->add_dummy_prefix = field.value != 0;
-        if (field.number == NORMALIZER_REMOVE_SPACES) model->remove_extra_spaces = field.value != 0;
+        if (field.number == NORMALIZER_REMOVE_SPACES) remove_spaces = field.value != 0;
         if (field.number == NORMALIZER_ESCAPE_SPACES && field.value == 0)
             return error_set(error, "%s: escape_whitespaces=false is not supported", where);
     }
-    return true;
+    if (!remove_spaces) return true;
+    error_set(error, "%s: remove_extra_whitespaces=true is not supported", where);
+    return error_hint(error, "models of the LLaMA family are trained with remove_extra_whitespaces=false");
 }
 
 bool sentencepiece_model_parse(SentencePieceModel *model, const void *bytes, size_t size, const char *where,
@@ -232,7 +235,6 @@ bool sentencepiece_model_parse(SentencePieceModel *model, const void *bytes, siz
     model->type = MODEL_UNIGRAM;
     model->bos = 1;
     model->eos = 2;
-    model->remove_extra_spaces = true;
     while (wire.left > 0) {
         Field field;
         if (!read_field(&wire, &field)) return damaged(where, error);
@@ -305,7 +307,7 @@ static bool write_normalizer(const SentencePieceModel *model, Buffer *part, Erro
     static const char name[] = "identity";
     return write_bytes(part, NORMALIZER_NAME, name, strlen(name), error) &&
            write_number(part, NORMALIZER_DUMMY_PREFIX, model->add_dummy_prefix, error) &&
-           write_number(part, NORMALIZER_REMOVE_SPACES, model->remove_extra_spaces, error) &&
+           write_number(part, NORMALIZER_REMOVE_SPACES, 0, error) &&
            write_number(part, NORMALIZER_ESCAPE_SPACES, 1, error);
 }
 

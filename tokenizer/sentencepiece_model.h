@@ -31,7 +31,6 @@ typedef struct SentencePieceModel {
     PieceModelType type;
     bool byte_fallback;                 // a character without a piece becomes its bytes; only with all 256 byte pieces
     bool add_dummy_prefix;              // a space before the text
-    bool remove_extra_spaces;           // runs of spaces become one, none at either end
     int32_t unknown, bos, eos, padding; // -1 when there is none
 } SentencePieceModel;
 
@@ -45,7 +44,7 @@ bool sentencepiece_model_add(SentencePieceModel *model, const char *text, size_t
 bool sentencepiece_model_check(SentencePieceModel *model, const char *where, Error *error);
 
 // Reads a serialised ModelProto into a new model. What it says of normalisation must be the LLaMA family's (no
-// character map, spaces escaped); anything else is refused by name.
+// character map, spaces escaped and kept); anything else is refused by name.
 bool sentencepiece_model_parse(SentencePieceModel *model, const void *bytes, size_t size, const char *where,
                                Error *error);
 // Appends the serialised ModelProto.

@@ -70,18 +70,26 @@ static bool add_special_pieces(Tokenizer *tokenizer, Error *error) {
     return true;
 }
 
+static int32_t control_piece(const SentencePieceModel *model, int32_t id) {
+    return id >= 0 && id < model->count && model->pieces[id].type == PIECE_CONTROL ? id : -1;
+}
+
 // The space before a text is put by encode.c, which knows what comes before it, and never by the library.
 static bool open_pieces(Tokenizer *tokenizer, Error *error) {
+    SentencePieceModel *model = &tokenizer->model;
     if (!add_special_pieces(tokenizer, error)) return false;
+    model->bos = control_piece(model, tokenizer->bos);
+    model->eos = control_piece(model, tokenizer->eos);
+    model->padding = control_piece(model, tokenizer->padding);
     Buffer bytes = BUFFER_EMPTY;
-    bool dummy_prefix = tokenizer->model.add_dummy_prefix;
-    tokenizer->model.add_dummy_prefix = false;
-    if (sentencepiece_model_write(&tokenizer->model, &bytes, error))
+    bool dummy_prefix = model->add_dummy_prefix;
+    model->add_dummy_prefix = false;
+    if (sentencepiece_model_write(model, &bytes, error))
         tokenizer->pieces = sentencepiece_open(bytes.data, bytes.size, error);
-    tokenizer->model.add_dummy_prefix = dummy_prefix;
+    model->add_dummy_prefix = dummy_prefix;
     buffer_free(&bytes);
     if (!tokenizer->pieces) return error_context(error, "%s", tokenizer->source);
-    return piece_words_build(&tokenizer->words, &tokenizer->model, tokenizer->pieces, error);
+    return piece_words_build(&tokenizer->words, model, tokenizer->pieces, error);
 }
 
 bool tokenizer_finish(Tokenizer *tokenizer, int64_t vocabulary, Error *error) {

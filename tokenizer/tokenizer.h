@@ -1,7 +1,9 @@
 // tokenizer.h - text to token ids and back, for SentencePiece and byte-level BPE vocabularies.
 //
 // Text is always plain text: "<|im_end|>" inside a user's words is encoded as those ten characters, never as the
-// special token. Special tokens enter by id, through tokenizer_special.
+// special token. Special tokens enter by id, through tokenizer_special. Added tokens that are not special (Qwen2.5's
+// "<tool_call>") are found in text, as transformers does with split_special_tokens=True. docs/tokenizers.md says whose
+// ids these are.
 #pragma once
 #include "base/buffer.h"
 #include "base/error.h"
@@ -20,13 +22,14 @@ bool token_list_append(TokenList *list, int32_t id, Error *error);
 void token_list_free(TokenList *list);
 
 // From a Hugging Face directory (tokenizer.json, tokenizer.model, tokenizer_config.json) or a GGUF file's metadata.
-// A missing tokenizer, or one with more ids than vocabulary rows, is an error. Thread-safe once opened.
+// vocabulary: the rows of the model's embedding. A missing tokenizer, or one with more ids than rows, is an error.
+// Thread-safe once opened.
 Tokenizer *tokenizer_open(const char *path, int64_t vocabulary, Error *error);
 void tokenizer_close(Tokenizer *tokenizer); // NULL is allowed
 
 // What comes before the text; it decides whether SentencePiece adds its leading space.
 typedef enum {
-    TEXT_FIRST,         // nothing, or BOS only
+    TEXT_FIRST,         // nothing, or a BOS that the tokenizer adds; one that a chat template writes is a special token
     TEXT_AFTER_SPECIAL, // a special token: as transformers encodes the text that follows one
     TEXT_CONTINUES      // other text: no space is added
 } TextPlace;

@@ -1,10 +1,11 @@
 """Makes tests/golden/tokenizer.json.gz, which tests/test_tokenizer.c reads: small vocabularies, texts, and the ids that
 the `tokenizers`, `transformers` and `sentencepiece` libraries give them.
 
-    python3 tests/golden/make_tokenizer_golden.py ../shared/data
+    python3 tests/golden/make_tokenizer_golden.py ../shared/data MODEL.gguf
 
-The argument is a folder with wiki_demo.txt (what the vocabularies are trained on), llama2_tokenizer.model and mmlu/; of
-these large files only the number of ids and the CRC-32 of the ids as little-endian int32 are kept.
+The first argument is a folder with wiki_demo.txt (what the vocabularies are trained on), llama2_tokenizer.model and
+mmlu/, the second the SmolLM2 file that `make demo` uses. Of these large files and vocabularies only the number of ids and
+the CRC-32 of the ids as little-endian int32 are kept.
 """
 
 import base64
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import zlib
 
+import gguf
 import numpy
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -110,11 +112,25 @@ def auto_tokenizer(tokenizer, config):
         return AutoTokenizer.from_pretrained(folder)
 
 
+def smollm2(path):
+    """SmolLM2's tokenizer as the `tokenizers` library has it, from the tokens and merges of a GGUF file."""
+    fields = gguf.GGUFReader(path).fields
+    tokens, merges = ([bytes(fields[key].parts[i]).decode() for i in fields[key].data]
+                      for key in ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"))
+    types = [int(fields["tokenizer.ggml.token_type"].parts[i][0]) for i in fields["tokenizer.ggml.token_type"].data]
+    tokenizer = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(tokens)},
+                                     merges=[tuple(merge.split(" ")) for merge in merges]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), byte_level(True)])
+    tokenizer.add_special_tokens([text for text, kind in zip(tokens, types) if kind == 3])
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
 def digest(ids):
     return {"count": len(ids), "crc32": zlib.crc32(numpy.array(ids, dtype="<i4").tobytes())}
 
 
-def main(data):
+def main(data, model_file):
     random.seed(1)
     wiki = open(f"{data}/wiki_demo.txt", encoding="utf-8", newline="").read()
     names = sorted(glob.glob(f"{data}/mmlu/**/*.csv", recursive=True))
@@ -169,10 +185,13 @@ def main(data):
             else llama.encode("</s>" + text, add_special_tokens=False)[1:], place="after special")
 
     llama2 = sentencepiece.SentencePieceProcessor(model_file=f"{data}/llama2_tokenizer.model")
+    smol = smollm2(model_file)
     golden = {
         "texts": texts,
         "cases": cases,
         "llama2": {path: digest(llama2.encode(text)) for path, text in large.items()},
+        "smollm2": {path: digest(smol.encode(text, add_special_tokens=False).ids) for path, text in large.items()},
+        "smollm2_texts": [digest(smol.encode(text, add_special_tokens=False).ids) for text in texts],
     }
     text = json.dumps(golden, ensure_ascii=False, separators=(",", ":"))
     target = os.path.join(os.path.dirname(__file__), "tokenizer.json.gz")
@@ -181,4 +200,4 @@ def main(data):
     print(f"{target}: {len(texts)} texts, {len(cases)} cases, {os.path.getsize(target)} bytes")
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2])
