@@ -1,7 +1,8 @@
-// Logits, loss and every gradient of small random models against transformers in fp32; see
-// tests/golden/make_model_golden.py for what is stored and docs of the tolerance: 1e-5 of each tensor's largest
-// element.
+// Small random models against transformers in fp32: logits, loss and every gradient to 1e-5 of each tensor's largest
+// element, in training and in generation; and the logits of SmolLM2-135M-Instruct where the demo's file is at hand.
+// What is stored comes from tests/golden/make_model_golden.py and make_smollm2_golden.py.
 #include "base/files.h"
+#include "model/decode.h"
 #include "tests/golden.h"
 #include "tests/loaded_model.h"
 #include "tests/support.h"
@@ -93,21 +94,13 @@ static void close_model(Model *model) {
     loaded_model_close(&model->loaded);
 }
 
-static HeadWeights head_of(Model *model) {
-    const BlockLayout *layout = &model->loaded.layout;
-    const bf16 *embedding = store_acquire(&model->loaded.store, 0);
-    const bf16 *head = store_acquire(&model->loaded.store, block_count(layout) - 1);
-    const bf16 *matrix = model->loaded.config->tied ? embedding + layout->embedding.offset : head + layout->head.offset;
-    return (HeadWeights){matrix, head + layout->final_norm.offset};
-}
-
 // Forward only. Writes the logits of all tokens, [tokens, V], and returns the summed loss.
 static double forward(Model *model, float *logits) {
     Passes *passes = &model->passes;
     int64_t vocabulary = model->loaded.config->vocabulary;
     passes_begin(passes);
     passes_evaluate(passes, model->batches, model->batch_count);
-    HeadWeights head = head_of(model);
+    HeadWeights head = head_weights(model->loaded.config, &model->loaded.store);
     for (int64_t m = 0; m < model->batch_count; m++) {
         for (int32_t first = 0; first < model->batches[m].used; first += CHUNK) {
             int32_t rows[CHUNK], count = 0;
@@ -143,98 +136,131 @@ static void check_gradients(const char *what, Model *model, const SafetensorsFil
     assert_int_equal(seen + 1, stored->count); // and the logits
 }
 
-static void check_cut(const char *name, const Cut *cut) {
+// A directory of tests/golden/models with its stored results.
+typedef struct Case {
+    const char *name;
+    char *directory;
+    Dataset dataset;
+    double loss;
+    SafetensorsFile stored; // "logits", "gradient/<parameter>"
+} Case;
+
+static void open_case(Case *c, const char *name) {
     Error error = {0};
-    char folder[256], what[256];
+    char folder[256];
     snprintf(folder, sizeof folder, "models/%s", name);
-    snprintf(what, sizeof what, "%s, %s", name, cut->name);
-    char *directory = golden_path("models", name), *expected_path = golden_path(folder, "expected.json"),
+    char *expected_path = golden_path(folder, "expected.json"),
          *stored_path = golden_path(folder, "expected.safetensors");
     json_t *expected = golden_json(expected_path);
-    SafetensorsFile stored;
-    check(safetensors_open(&stored, stored_path, &error), &error);
-    Dataset dataset;
-    golden_dataset(&dataset, expected);
-    Model model;
-    open_model(&model, directory, &dataset, cut);
-    take_gradients(&model);
-
-    int64_t count = dataset.starts[dataset.count] * model.loaded.config->vocabulary;
-    float *reference = golden_tensor(&stored, "logits", count), *logits = malloc((size_t)count * sizeof *logits);
-    assert_non_null(logits);
-    double loss = forward(&model, logits);
-    check_close(what, logits, reference, count, TOLERANCE);
-    check_loss(what, loss / (double)dataset.targets, golden_number(expected, "loss"));
-
-    passes_begin(&model.passes);
-    passes_train(&model.passes, model.batches, model.batch_count, 1 / (float)dataset.targets, model.gradients);
-    check_loss(what, *model.passes.loss / (double)dataset.targets, golden_number(expected, "loss"));
-    check_gradients(what, &model, &stored);
-
-    free(logits);
-    free(reference);
-    close_model(&model);
-    dataset_free(&dataset);
-    safetensors_close(&stored);
+    *c = (Case){.name = name, .directory = golden_path("models", name), .loss = golden_number(expected, "loss")};
+    golden_dataset(&c->dataset, expected);
+    check(safetensors_open(&c->stored, stored_path, &error), &error);
     json_decref(expected);
-    free(directory);
     free(expected_path);
     free(stored_path);
 }
 
-static void test_models_equal_transformers(void **state) {
-    (void)state;
+static void close_case(Case *c) {
+    safetensors_close(&c->stored);
+    dataset_free(&c->dataset);
+    free(c->directory);
+}
+
+static void for_every_case(void (*test)(const Case *c)) {
     Error error = {0};
     char **names;
     size_t count;
     check(directory_list("tests/golden/models", &names, &count, &error), &error);
     assert_true(count > 0);
-    for (size_t i = 0; i < count; i++)
-        for (size_t c = 0; c < sizeof cuts / sizeof *cuts; c++) check_cut(names[i], &cuts[c]);
-    names_free(names, count);
-}
-
-static void check_same_model(const ModelConfig *a, const ModelConfig *b) {
-    enum { POSITIONS = 100, FLOATS = POSITIONS * 64 };
-    static float tables[4][FLOATS];
-    assert_int_equal(a->head_dim, b->head_dim);
-    assert_true(a->head_dim / 2 <= 64);
-    model_rope_tables(a, POSITIONS, tables[0], tables[1]);
-    model_rope_tables(b, POSITIONS, tables[2], tables[3]);
-    size_t bytes = (size_t)(a->head_dim / 2) * POSITIONS * sizeof(float);
-    assert_memory_equal(tables[0], tables[2], bytes);
-    assert_memory_equal(tables[1], tables[3], bytes);
-    assert_int_equal(a->rope_scaling, b->rope_scaling);
-    assert_int_equal(a->window, b->window);
-    assert_memory_equal(a->windowed, b->windowed, sizeof a->windowed);
-    assert_int_equal(a->eos_count, b->eos_count);
-    assert_memory_equal(a->eos, b->eos, (size_t)a->eos_count * sizeof *a->eos);
-}
-
-// config_old.json says in the spelling of transformers before 5 what config.json says.
-static void test_both_spellings_of_the_configuration(void **state) {
-    (void)state;
-    Error error = {0};
-    char **names;
-    size_t count, found = 0;
-    check(directory_list("tests/golden/models", &names, &count, &error), &error);
     for (size_t i = 0; i < count; i++) {
-        char folder[256];
-        snprintf(folder, sizeof folder, "models/%s", names[i]);
-        char *old_path = golden_path(folder, "config_old.json"), *new_path = golden_path(folder, "config.json");
-        if (path_exists(old_path)) {
-            ModelConfig a, b;
-            check(model_config_read(&a, old_path, &error), &error);
-            check(model_config_read(&b, new_path, &error), &error);
-            check_same_model(&a, &b);
-            found++;
-        }
-        free(old_path);
-        free(new_path);
+        Case c;
+        open_case(&c, names[i]);
+        test(&c);
+        close_case(&c);
     }
-    assert_true(found > 0);
     names_free(names, count);
 }
+
+// ---- training ----
+
+static void check_cut(const Case *c, const Cut *cut) {
+    char what[256];
+    snprintf(what, sizeof what, "%s, %s", c->name, cut->name);
+    Model model;
+    open_model(&model, c->directory, &c->dataset, cut);
+    take_gradients(&model);
+
+    int64_t count = c->dataset.starts[c->dataset.count] * model.loaded.config->vocabulary;
+    float *reference = golden_tensor(&c->stored, "logits", count), *logits = malloc((size_t)count * sizeof *logits);
+    assert_non_null(logits);
+    double loss = forward(&model, logits), targets = (double)c->dataset.targets;
+    check_close(what, logits, reference, count, TOLERANCE);
+    check_loss(what, loss / targets, c->loss);
+
+    passes_begin(&model.passes);
+    passes_train(&model.passes, model.batches, model.batch_count, (float)(1 / targets), model.gradients);
+    check_loss(what, *model.passes.loss / targets, c->loss);
+    check_gradients(what, &model, &c->stored);
+    free(logits);
+    free(reference);
+    close_model(&model);
+}
+
+static void check_cuts(const Case *c) {
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) check_cut(c, &cuts[i]);
+}
+
+static void test_models_equal_transformers(void **state) {
+    (void)state;
+    for_every_case(check_cuts);
+}
+
+// ---- generating ----
+
+// Every sequence again as generation runs it: half of it at once, then one token at a time against the cache.
+static void feed_sequences(const Case *c, Decoder *decoder, const float *reference) {
+    Error error = {0};
+    int64_t vocabulary = decoder->config->vocabulary;
+    float *logits = malloc((size_t)vocabulary * sizeof *logits);
+    assert_non_null(logits);
+    for (int64_t s = 0; s < c->dataset.count; s++) {
+        int64_t first = c->dataset.starts[s], end = c->dataset.starts[s + 1], fed = first;
+        decoder_reset(decoder);
+        while (fed < end) {
+            int64_t count = fed == first ? (end - first + 1) / 2 : 1;
+            check(decoder_feed(decoder, c->dataset.ids + fed, count, logits, &error), &error);
+            fed += count;
+            check_close(c->name, logits, reference + (fed - 1) * vocabulary, vocabulary, TOLERANCE);
+        }
+    }
+    free(logits);
+}
+
+static void check_decoding(const Case *c) {
+    Error error = {0};
+    LoadedModel model;
+    Arena arena;
+    Decoder decoder;
+    loaded_model_open(&model, c->directory);
+    check(arena_create(&arena, model.backend, MEMORY_DEVICE, WORK_BYTES, "the test", &error), &error);
+    check(decoder_create(&decoder, model.backend, model.config, &model.store, c->dataset.longest, &arena, &error),
+          &error);
+    check(decoder_prepare(&decoder, &error), &error);
+    int64_t count = c->dataset.starts[c->dataset.count] * model.config->vocabulary;
+    float *reference = golden_tensor(&c->stored, "logits", count);
+    feed_sequences(c, &decoder, reference);
+    free(reference);
+    decoder_free(&decoder);
+    arena_free(&arena);
+    loaded_model_close(&model);
+}
+
+static void test_decoding_equals_transformers(void **state) {
+    (void)state;
+    for_every_case(check_decoding);
+}
+
+// ---- SmolLM2 ----
 
 // A few stored logits of one position; `largest` is the largest of all logits.
 static void check_position(const json_t *position, const float *logits, double largest) {
@@ -253,10 +279,23 @@ static void check_position(const json_t *position, const float *logits, double l
     }
 }
 
+// The file that LISA_TEST_MODEL names, or where `make demo` keeps it.
+static bool find_smollm2(char *path, size_t size) {
+    const char *named = getenv("LISA_TEST_MODEL"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const char *file = "lisa/SmolLM2-135M-Instruct.Q4_1.gguf";
+    if (named)
+        snprintf(path, size, "%s", named);
+    else if (cache)
+        snprintf(path, size, "%s/%s", cache, file);
+    else
+        snprintf(path, size, "%s/.cache/%s", home ? home : "", file);
+    return named || path_exists(path);
+}
+
 static void test_smollm2_equals_transformers(void **state) {
     (void)state;
-    const char *path = getenv("LISA_TEST_MODEL");
-    if (!path) skip();
+    char path[1024];
+    if (!find_smollm2(path, sizeof path)) skip();
     json_t *expected = golden_json("tests/golden/smollm2_logits.json");
     assert_int_equal(path_size(path), (int64_t)golden_number(expected, "bytes")); // that very file
     Dataset dataset;
@@ -280,9 +319,49 @@ static void test_smollm2_equals_transformers(void **state) {
     json_decref(expected);
 }
 
+// ---- config.json ----
+
+static void check_same_model(const ModelConfig *a, const ModelConfig *b) {
+    enum { POSITIONS = 100, FLOATS = POSITIONS * 64 };
+    static float tables[4][FLOATS];
+    assert_int_equal(a->head_dim, b->head_dim);
+    assert_true(a->head_dim / 2 <= 64);
+    model_rope_tables(a, POSITIONS, tables[0], tables[1]);
+    model_rope_tables(b, POSITIONS, tables[2], tables[3]);
+    size_t bytes = (size_t)(a->head_dim / 2) * POSITIONS * sizeof(float);
+    assert_memory_equal(tables[0], tables[2], bytes);
+    assert_memory_equal(tables[1], tables[3], bytes);
+    assert_int_equal(a->rope_scaling, b->rope_scaling);
+    assert_int_equal(a->window, b->window);
+    assert_memory_equal(a->windowed, b->windowed, sizeof a->windowed);
+    assert_int_equal(a->eos_count, b->eos_count);
+    assert_memory_equal(a->eos, b->eos, (size_t)a->eos_count * sizeof *a->eos);
+}
+
+// config_old.json says in the spelling of transformers before 5 what config.json says.
+static void compare_spellings(const Case *c) {
+    Error error = {0};
+    char *old_path = path_join(c->directory, "config_old.json"), *new_path = path_join(c->directory, "config.json");
+    if (path_exists(old_path)) {
+        ModelConfig a, b;
+        check(model_config_read(&a, old_path, &error), &error);
+        check(model_config_read(&b, new_path, &error), &error);
+        check_same_model(&a, &b);
+    }
+    free(old_path);
+    free(new_path);
+}
+
+static void test_both_spellings_of_the_configuration(void **state) {
+    (void)state;
+    assert_true(path_exists("tests/golden/models/llama_rope_llama3/config_old.json"));
+    for_every_case(compare_spellings);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models_equal_transformers),
+        cmocka_unit_test(test_decoding_equals_transformers),
         cmocka_unit_test(test_smollm2_equals_transformers),
         cmocka_unit_test(test_both_spellings_of_the_configuration),
     };
