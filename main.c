@@ -31,6 +31,11 @@ static const Command commands[] = {
      "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
      "and none after its first step.",
      command_plan},
+    {"bench", COMMAND_BENCH, "[MODEL] [dataset=FILE] [option=value ...]", "measure one training step",
+     "Trains on one micro-batch with random weights in the shape of MODEL (SmolLM2-135M when not given; config.json\n"
+     "suffices) and examples of dataset (made up when not given). Compares the operations a step needs, per second,\n"
+     "with the processor's own library on the same matrices, and the memory with the plan.",
+     command_bench},
     {"info", COMMAND_INFO, "[MODEL]", "what a model is, or what this machine has",
      "MODEL is a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache. Without it the\n"
      "backends, threads and memory are shown.",

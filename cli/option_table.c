@@ -2,9 +2,9 @@
 #include "cli/options.h"
 #include <stddef.h>
 
-#define T       COMMAND_TRAIN
 #define RUN     (COMMAND_TRAIN | COMMAND_PLAN)
 #define DATA    (COMMAND_TRAIN | COMMAND_PLAN | COMMAND_PREVIEW | COMMAND_EVAL)
+#define B       COMMAND_BENCH
 #define SPEAK   (COMMAND_GENERATE | COMMAND_CHAT)
 #define ALL     (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
 #define AT(at)  offsetof(Options, at)
@@ -26,53 +26,53 @@ const OptionRow option_table[] = {
     {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, ALL & ~(COMMAND_INFO | COMMAND_BENCH), GROUP_MODEL,
      AT(model_name_or_path), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache"},
-    {"template", "chat_template", 0, VALUE_TEXT, DATA | SPEAK, 0, GROUP_MODEL, AT(data.template_name), NULL, 0, 0, NULL,
-     "NAME", "chat template; not given: the one recognised in the model"},
-    {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0, NULL,
-     "TEXT", "system text where there is none; not given: the template's own; empty: none"},
+    {"template", "chat_template", 0, VALUE_TEXT, DATA | SPEAK | B, 0, GROUP_MODEL, AT(data.template_name), NULL, 0, 0,
+     NULL, "NAME", "chat template; not given: the one recognised in the model"},
+    {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK | B, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0,
+     NULL, "TEXT", "system text where there is none; not given: the template's own; empty: none"},
 
     // ---- data
-    {"dataset", "data datasets train_file dataset_path", 0, VALUE_TEXT, DATA, COMMAND_TRAIN | COMMAND_PREVIEW,
+    {"dataset", "data datasets train_file dataset_path", 0, VALUE_TEXT, DATA | B, COMMAND_TRAIN | COMMAND_PREVIEW,
      GROUP_DATA, AT(data.dataset), NULL, 0, 0, NULL, "FILE,...",
      "files, globs or names from dataset_info.json, separated by commas"},
     {"eval_dataset", "test_datasets", 0, VALUE_TEXT, DATA, 0, GROUP_DATA, AT(data.eval_dataset), NULL, 0, 0, NULL,
      "FILE,...", "the same for the data that is only evaluated on"},
-    {"dataset_dir", NULL, 0, VALUE_TEXT, DATA, 0, GROUP_DATA, AT(data.dataset_dir), "data", 0, 0, NULL, "FOLDER",
+    {"dataset_dir", NULL, 0, VALUE_TEXT, DATA | B, 0, GROUP_DATA, AT(data.dataset_dir), "data", 0, 0, NULL, "FOLDER",
      "where dataset_info.json lies"},
-    {"formatting", NULL, 0, VALUE_CHOICE, DATA, 0, GROUP_DATA, AT(data.formatting), "auto", 0, 0, formats, NULL,
+    {"formatting", NULL, 0, VALUE_CHOICE, DATA | B, 0, GROUP_DATA, AT(data.formatting), "auto", 0, 0, formats, NULL,
      "record format of the files; auto reads it off the first record"},
-    {"max_samples", NULL, 0, VALUE_INTEGER, DATA, 0, GROUP_DATA, AT(data.max_samples), "0", 0, COUNT, NULL, NULL,
+    {"max_samples", NULL, 0, VALUE_INTEGER, DATA | B, 0, GROUP_DATA, AT(data.max_samples), "0", 0, COUNT, NULL, NULL,
      "at most so many records of each data set; 0: all"},
     {"val_size", "val_set_size", 0, VALUE_NUMBER, DATA, 0, GROUP_DATA, AT(data.val_size), "0", 0, COUNT, NULL, NULL,
      "records held out for evaluation: below 1 a share, from 1 on a count"},
-    {"skip_bad_records", NULL, 0, VALUE_FLAG, DATA, 0, GROUP_DATA, AT(data.skip_bad_records), "false", 0, 0, NULL, NULL,
-     "leave out and count records that cannot be used, instead of stopping"},
+    {"skip_bad_records", NULL, 0, VALUE_FLAG, DATA | B, 0, GROUP_DATA, AT(data.skip_bad_records), "false", 0, 0, NULL,
+     NULL, "leave out and count records that cannot be used, instead of stopping"},
     {"disable_shuffling", NULL, 0, VALUE_FLAG, RUN, 0, GROUP_DATA, AT(data.disable_shuffling), "false", 0, 0, NULL,
      NULL, "keep the order of the file in every epoch"},
-    {"cutoff_len", "max_seq_length max_length sequence_len block_size", 'c', VALUE_INTEGER, DATA | SPEAK, 0, GROUP_DATA,
-     AT(data.cutoff_len), "2048", 2, 1e7, NULL, NULL,
+    {"cutoff_len", "max_seq_length max_length sequence_len block_size", 'c', VALUE_INTEGER, DATA | SPEAK | B, 0,
+     GROUP_DATA, AT(data.cutoff_len), "2048", 2, 1e7, NULL, NULL,
      "tokens of a sequence at most; longer examples are cut, answers end"},
     {"packing", "sample_packing", 0, VALUE_CHOICE, DATA, 0, GROUP_DATA, AT(data.packing), "auto", 0, 0, auto_true_false,
      NULL, "several examples share a sequence of cutoff_len tokens; auto: for plain text only"},
-    {"train_on_prompt", "train_on_inputs", 0, VALUE_FLAG, DATA, 0, GROUP_DATA, AT(data.train_on_prompt), "false", 0, 0,
-     NULL, NULL, "prompts are learned too, not the answers alone"},
-    {"mask_history", NULL, 0, VALUE_FLAG, DATA, 0, GROUP_DATA, AT(data.mask_history), "false", 0, 0, NULL, NULL,
+    {"train_on_prompt", "train_on_inputs", 0, VALUE_FLAG, DATA | B, 0, GROUP_DATA, AT(data.train_on_prompt), "false", 0,
+     0, NULL, NULL, "prompts are learned too, not the answers alone"},
+    {"mask_history", NULL, 0, VALUE_FLAG, DATA | B, 0, GROUP_DATA, AT(data.mask_history), "false", 0, 0, NULL, NULL,
      "only the last answer of a conversation is learned"},
     {"preview_samples", "samples", 0, VALUE_INTEGER, COMMAND_PREVIEW, 0, GROUP_DATA, AT(preview_samples), "3", 1, 1e6,
      NULL, NULL, "examples that are shown"},
 
     // ---- method
-    {"finetuning_type", NULL, 0, VALUE_CHOICE, RUN, 0, GROUP_METHOD, AT(train.finetuning_type), "lisa", 0, 0, methods,
-     NULL, "lisa: embedding, head and a few layers at a time; full: everything"},
-    {"lisa_activated_layers", "lisa_n_layers", 0, VALUE_INTEGER, RUN, 0, GROUP_METHOD, AT(train.lisa_activated_layers),
-     "2", 0, 512, NULL, NULL, "decoder layers that are trained at a time (gamma)"},
+    {"finetuning_type", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_METHOD, AT(train.finetuning_type), "lisa", 0, 0,
+     methods, NULL, "lisa: embedding, head and a few layers at a time; full: everything"},
+    {"lisa_activated_layers", "lisa_n_layers", 0, VALUE_INTEGER, RUN | B, 0, GROUP_METHOD,
+     AT(train.lisa_activated_layers), "2", 0, 512, NULL, NULL, "decoder layers that are trained at a time (gamma)"},
     {"lisa_interval_steps", "lisa_step_interval", 0, VALUE_INTEGER, RUN, 0, GROUP_METHOD, AT(train.lisa_interval_steps),
      "20", 1, COUNT, NULL, NULL, "optimizer steps until other layers are drawn (K)"},
     {"lisa_sampling", NULL, 0, VALUE_CHOICE, RUN, 0, GROUP_METHOD, AT(train.lisa_sampling), "uniform", 0, 0, samplings,
      NULL, "uniform: every draw for itself; cycle: along permutations, so that every layer is visited"},
     {"lisa_keep_low_bits", NULL, 0, VALUE_FLAG, RUN, 0, GROUP_METHOD, AT(train.lisa_keep_low_bits), "false", 0, 0, NULL,
      NULL, "keep the low 16 bits of layers that leave in host memory instead of rounding them away"},
-    {"seed", NULL, 0, VALUE_SEED, DATA | SPEAK, 0, GROUP_METHOD, AT(train.seed), "42", 0, LARGEST, NULL, NULL,
+    {"seed", NULL, 0, VALUE_SEED, DATA | SPEAK | B, 0, GROUP_METHOD, AT(train.seed), "42", 0, LARGEST, NULL, NULL,
      "of the draws, the order of the examples, the held-out records and the tokens of an answer"},
 
     // ---- length
@@ -108,23 +108,24 @@ const OptionRow option_table[] = {
      NULL, "the norm of all gradients is clipped to this; 0: never"},
 
     // ---- memory and speed
-    {"gradient_checkpointing", "grad_checkpoint", 0, VALUE_CHOICE, RUN, 0, GROUP_MEMORY,
+    {"gradient_checkpointing", "grad_checkpoint", 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY,
      AT(train.gradient_checkpointing), "auto", 0, 0, checkpointings, NULL,
      "keep of each layer its input (true), all but the MLP (mlp), everything (false), or as much as fits (auto)"},
-    {"micro_batch_tokens", NULL, 0, VALUE_INTEGER, RUN | COMMAND_EVAL, 0, GROUP_MEMORY, AT(train.micro_batch_tokens),
-     "0", 0, 1 << 24, NULL, NULL, "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
-    {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST, NULL,
-     NULL, "memory that the run may take; 0: most of what is free"},
+    {"micro_batch_tokens", NULL, 0, VALUE_INTEGER, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY,
+     AT(train.micro_batch_tokens), "0", 0, 1 << 24, NULL, NULL,
+     "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
+    {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST,
+     NULL, NULL, "memory that the run may take; 0: most of what is free"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,
      "processor threads; 0: one per processor"},
 
     // ---- results, evaluation, saving
     {"output_dir", NULL, 'o', VALUE_TEXT, RUN, COMMAND_TRAIN, GROUP_REPORT, AT(train.output_dir), NULL, 0, 0, NULL,
      "FOLDER", "where checkpoints, metrics and the trained model go"},
-    {"overwrite_output_dir", NULL, 0, VALUE_FLAG, T, 0, GROUP_REPORT, AT(train.overwrite_output_dir), "false", 0, 0,
-     NULL, NULL, "remove what lisa wrote there before and start anew"},
-    {"resume_from_checkpoint", NULL, 0, VALUE_TEXT, T, 0, GROUP_REPORT, AT(train.resume_from_checkpoint), NULL, 0, 0,
-     NULL, "FOLDER", "a checkpoint-<step> folder; not given: the newest one in output_dir"},
+    {"overwrite_output_dir", NULL, 0, VALUE_FLAG, COMMAND_TRAIN, 0, GROUP_REPORT, AT(train.overwrite_output_dir),
+     "false", 0, 0, NULL, NULL, "remove what lisa wrote there before and start anew"},
+    {"resume_from_checkpoint", NULL, 0, VALUE_TEXT, COMMAND_TRAIN, 0, GROUP_REPORT, AT(train.resume_from_checkpoint),
+     NULL, 0, 0, NULL, "FOLDER", "a checkpoint-<step> folder; not given: the newest one in output_dir"},
     {"logging_steps", "steps_per_report", 0, VALUE_INTEGER, RUN, 0, GROUP_REPORT, AT(train.logging_steps), "1", 1,
      COUNT, NULL, NULL, "steps between two lines of metrics.jsonl"},
     {"eval_strategy", "evaluation_strategy", 0, VALUE_CHOICE, RUN, 0, GROUP_REPORT, AT(train.eval_strategy), "epoch", 0,

@@ -239,6 +239,20 @@ static void test_interrupted_runs_end_the_same(void **state) {
     free(parts);
 }
 
+// The run takes what the plan says, to the byte.
+static void test_bench(void **state) {
+    (void)state;
+    json_t *bench = object_of(RUN("bench", model, "-c", "256", "micro_batch_tokens=256", "--json"));
+    json_t *plan = object_of(RUN("plan", model, "-c", "256", "micro_batch_tokens=256", "gradient_checkpointing=false",
+                                 "gradient_accumulation_steps=1", "--json"));
+    assert_int_equal(integer(bench, "arenas_bytes"), integer(bench, "planned_bytes"));
+    assert_int_equal(integer(bench, "planned_bytes"), integer(plan, "device_bytes"));
+    assert_true(number(bench, "step_seconds") > 0);
+    assert_true(integer(bench, "tokens") <= 256 && integer(bench, "tokens") > 0);
+    json_decref(plan);
+    json_decref(bench);
+}
+
 // ---- wrong use
 
 static void ends_with(Run run, int exit_code, const char *expected) {
@@ -279,6 +293,7 @@ int main(void) {
         cmocka_unit_test(test_preview),
         cmocka_unit_test(test_train_then_evaluate),
         cmocka_unit_test(test_interrupted_runs_end_the_same),
+        cmocka_unit_test(test_bench),
         cmocka_unit_test(test_messages),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
