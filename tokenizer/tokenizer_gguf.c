@@ -121,7 +121,8 @@ static bool read_settings(Tokenizer *tokenizer, const GgufFile *file, uint64_t c
     return tokenizer->chat_template || error_memory(error, "chat template", chat.size);
 }
 
-static bool read_metadata(Tokenizer *tokenizer, const GgufFile *file, Error *error) {
+bool tokenizer_read_metadata(Tokenizer *tokenizer, const GgufFile *file, Error *error) {
+    tokenizer->from_gguf = true;
     GgufTokens tokens = {0};
     GgufString kind = {0};
     if (!gguf_get_string(file, "tokenizer.ggml.model", &kind, error) || !get_tokens(file, &tokens, error)) return false;
@@ -141,8 +142,7 @@ static bool read_metadata(Tokenizer *tokenizer, const GgufFile *file, Error *err
 bool tokenizer_read_gguf(Tokenizer *tokenizer, const char *path, Error *error) {
     GgufFile file = {0};
     if (!gguf_open(&file, path, error)) return false;
-    tokenizer->from_gguf = true;
-    bool ok = read_metadata(tokenizer, &file, error);
+    bool ok = tokenizer_read_metadata(tokenizer, &file, error);
     gguf_close(&file);
     return ok;
 }

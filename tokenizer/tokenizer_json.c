@@ -131,6 +131,9 @@ bool json_vocabulary_size(const json_t *vocabulary, int64_t *size, const char *w
                              TOKENIZER_IDS_MAX - 1);
         if (json_integer_value(id) >= *size) *size = json_integer_value(id) + 1;
     }
+    if (*size / 2 > (int64_t)json_object_size(vocabulary) + 1024) // a damaged id would take memory for all below it
+        return error_set(error, "%s: the vocabulary has %zu tokens, but ids up to %lld", where,
+                         json_object_size(vocabulary), (long long)*size - 1);
     return true;
 }
 

@@ -1,5 +1,6 @@
 // tokenizer_parts.h - what a tokenizer is made of, shared by the files of tokenizer/ that fill it and use it.
 #pragma once
+#include "base/gguf.h"
 #include "tokenizer/added_tokens.h"
 #include "tokenizer/bpe.h"
 #include "tokenizer/piece_words.h"
@@ -45,6 +46,7 @@ struct Tokenizer {
 Tokenizer *tokenizer_new(const char *source, Error *error);
 // Each fills an empty tokenizer; on failure the caller closes it.
 bool tokenizer_read_gguf(Tokenizer *tokenizer, const char *path, Error *error);
+bool tokenizer_read_metadata(Tokenizer *tokenizer, const GgufFile *file, Error *error);
 bool tokenizer_read_directory(Tokenizer *tokenizer, const char *directory, Error *error);
 // tokenizer.json's text: the model and the added tokens.
 bool tokenizer_read_json(Tokenizer *tokenizer, const char *text, size_t size, const char *where, Error *error);

@@ -20,14 +20,17 @@ static bool no_text(int64_t id, Error *error) {
 
 // ---- what stands around the model ----
 
-static json_t *added_tokens(const Tokenizer *tokenizer) {
+static json_t *added_tokens(const Tokenizer *tokenizer, Error *error) {
     json_t *array = json_array();
     for (int32_t i = 0; i < tokenizer->added.count; i++) {
         const AddedToken *token = tokenizer->added.by_id[i];
         json_t *object =
             json_pack("{si ss sb sb sb sb sb}", "id", (int)token->id, "content", token->text, "single_word", 0,
                       "lstrip", 0, "rstrip", 0, "normalized", (int)token->normalized, "special", (int)token->special);
-        json_array_append_new(array, object);
+        if (json_array_append_new(array, object) == 0) continue;
+        json_decref(array);
+        no_text(token->id, error);
+        return NULL;
     }
     return array;
 }
@@ -239,10 +242,13 @@ static bool piece_vocabulary(const SentencePieceModel *model, json_t *vocabulary
 
 json_t *tokenizer_to_json(const Tokenizer *tokenizer, Error *error) {
     const Bpe *bpe = tokenizer->bpe;
+    json_t *added = added_tokens(tokenizer, error);
+    if (!added) return NULL;
     json_t *vocabulary = json_object(), *merges = json_array();
     bool ok = bpe ? bpe_vocabulary(bpe, vocabulary, error) && bpe_merges(bpe, merges, error)
                   : piece_vocabulary(&tokenizer->model, vocabulary, merges, error);
     if (!ok) {
+        json_decref(added);
         json_decref(vocabulary);
         json_decref(merges);
         return NULL;
@@ -257,11 +263,11 @@ json_t *tokenizer_to_json(const Tokenizer *tokenizer, Error *error) {
     json_t *normalizer = !bpe                 ? space_normalizer(tokenizer->prefix)
                          : tokenizer->compose ? json_pack("{ss}", "type", "NFC")
                                               : json_null();
-    json_t *root = json_pack("{ss sn sn so so so so so so}", "version", "1.0", "truncation", "padding", "added_tokens",
-                             added_tokens(tokenizer), "normalizer", normalizer, "pre_tokenizer",
-                             bpe ? pretokenizer(tokenizer->pretokenizer) : json_null(), "post_processor",
-                             post_processor(tokenizer), "decoder",
-                             bpe ? byte_level(true) : space_decoder(tokenizer->prefix), "model", model);
+    json_t *root =
+        json_pack("{ss sn sn so so so so so so}", "version", "1.0", "truncation", "padding", "added_tokens", added,
+                  "normalizer", normalizer, "pre_tokenizer", bpe ? pretokenizer(tokenizer->pretokenizer) : json_null(),
+                  "post_processor", post_processor(tokenizer), "decoder",
+                  bpe ? byte_level(true) : space_decoder(tokenizer->prefix), "model", model);
     if (!root) error_memory(error, "tokenizer.json", 0);
     return root;
 }

@@ -1,9 +1,19 @@
-// fuzz_tokenizer.c - the readers of tokenizer.json and tokenizer.model on any bytes, then encoding and decoding with
-// what they took. The first byte chooses the reader; for tokenizer.model the library behind it is fuzzed too.
-#include "tokenizer/tokenizer_parts.h"
+// fuzz_tokenizer.c - the readers of tokenizer.json, tokenizer.model and GGUF metadata on any bytes, then encoding,
+// decoding and writing with what they took. The first byte chooses the reader: '0' a model, '1' JSON, '2' GGUF.
+#include "tokenizer/tokenizer_json.h"
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool read_any(Tokenizer *tokenizer, char kind, const char *bytes, size_t size, Error *error) {
+    if (kind == '1') return tokenizer_read_json(tokenizer, bytes, size, "fuzz", error);
+    if (kind != '2') return tokenizer_read_model(tokenizer, bytes, size, "fuzz", error);
+    GgufFile file;
+    if (!gguf_parse(&file, bytes, size, "fuzz", error)) return false;
+    bool ok = tokenizer_read_metadata(tokenizer, &file, error);
+    gguf_close(&file);
+    return ok;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char text[] =
@@ -12,14 +22,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
     Tokenizer *tokenizer = tokenizer_new("fuzz", &error);
     if (!tokenizer) return 0;
-    const char *bytes = (const char *)data + 1;
-    bool ok = data[0] & 1 ? tokenizer_read_json(tokenizer, bytes, size - 1, "fuzz", &error)
-                          : tokenizer_read_model(tokenizer, bytes, size - 1, "fuzz", &error);
+    bool ok = read_any(tokenizer, (char)data[0], (const char *)data + 1, size - 1, &error);
     TokenList ids = {0};
     Buffer back = BUFFER_EMPTY;
     if (ok && tokenizer_finish(tokenizer, 1 << 24, &error)) {
         tokenizer_encode(tokenizer, text, strlen(text), TEXT_FIRST, &ids, &error);
         for (int64_t i = 0; i < ids.count; i++) tokenizer_decode(tokenizer, ids.ids[i], true, &back, &error);
+        if (tokenizer->from_gguf) json_decref(tokenizer_to_json(tokenizer, &error));
     }
     buffer_free(&back);
     token_list_free(&ids);
