@@ -161,11 +161,6 @@ size_t pretokenize_next(Pretokenizer kind, const char *text, size_t size) {
     return size;
 }
 
-const char *pretokenizer_name(Pretokenizer kind) {
-    static const char *const names[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
-    return names[kind];
-}
-
 bool pretokenizer_from_gguf(const char *name, size_t size, Pretokenizer *kind, Error *error) {
     static const struct {
         const char *name;

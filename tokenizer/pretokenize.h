@@ -22,10 +22,8 @@ typedef enum {
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                \
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-// The names people see: "gpt-2", "smollm", "llama-bpe", "qwen2".
-const char *pretokenizer_name(Pretokenizer kind);
-// From GGUF's tokenizer.ggml.pre: those names and llama.cpp's other spellings of them ("default", "llama3",
-// "llama-v3"). Another name is an error that lists ours.
+// From GGUF's tokenizer.ggml.pre: "gpt-2" or "default", "smollm", "llama-bpe", "llama3" or "llama-v3", "qwen2". Another
+// name is an error that lists them.
 bool pretokenizer_from_gguf(const char *name, size_t size, Pretokenizer *kind, Error *error);
 
 // Bytes of the first word of text; size > 0, text is valid UTF-8. The words are to be taken one after the other from
