@@ -1,5 +1,6 @@
 // bench.c - `lisa bench`: the time and memory of one training step, against what the processor's own matrix
 // multiplication reaches on the step's shapes and against the plan.
+#include "base/clock.h"
 #include "base/random.h"
 #include "cli/command.h"
 #include "cli/report.h"
@@ -9,7 +10,6 @@
 #include "train/trainer.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define STEPS_TIMED  5 // of which the median counts; one more goes before them
 #define GEMM_REPEATS 5
@@ -83,6 +83,10 @@ static uint64_t anonymous_memory(void) {
 
 static bool open_bench(Bench *bench, Error *error) {
     const Options *options = &bench->options;
+    if (options->data.dataset && !options->model_name_or_path) {
+        error_usage(error, "dataset is given without a model");
+        return error_hint(error, "add -m MODEL, whose tokenizer and template the data needs");
+    }
     if (options->data.dataset) {
         if (!setup_open(&bench->setup, options, error)) return false;
         bench->config = *bench->setup.config;
@@ -126,12 +130,6 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 // Seconds of one optimizer step.
 static bool time_steps(Bench *bench, double *seconds, Error *error) {
     const TrainSettings *train = &bench->options.train;
@@ -141,10 +139,10 @@ static bool time_steps(Bench *bench, double *seconds, Error *error) {
     if (!trainer_create(&bench->trainer, bench->backend, &bench->config, train, &bench->plan, error)) return false;
     model_random_weights(&bench->config, &bench->trainer.store, train->seed);
     for (int64_t step = -1; step < STEPS_TIMED; step++) {
-        double started = now();
+        double started = clock_seconds();
         // All of them within one draw, so that no step pays for a redraw.
         if (!trainer_step(&bench->trainer, 0, train->learning_rate, &bench->batch, 1, &report, error)) return false;
-        if (step >= 0) times[step] = now() - started;
+        if (step >= 0) times[step] = clock_seconds() - started;
     }
     qsort(times, STEPS_TIMED, sizeof *times, ascending);
     *seconds = times[STEPS_TIMED / 2];

@@ -7,9 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-// The conversation so far; texts are owned.
+// The conversation so far.
 typedef struct Conversation {
-    Message *messages;
+    Message *messages; // [count]
+    char **texts;      // [count] their texts, which are owned
     int count;
     int capacity;
 } Conversation;
@@ -17,19 +18,22 @@ typedef struct Conversation {
 static bool conversation_add(Conversation *talk, Role role, const char *text, Error *error) {
     if (talk->count == talk->capacity) {
         int capacity = talk->capacity ? 2 * talk->capacity : 16;
-        Message *grown = realloc(talk->messages, (size_t)capacity * sizeof *grown);
-        if (!grown) return error_memory(error, "the conversation", (size_t)capacity * sizeof *grown);
-        talk->messages = grown;
+        Message *messages = realloc(talk->messages, (size_t)capacity * sizeof *messages);
+        if (messages) talk->messages = messages;
+        char **texts = realloc(talk->texts, (size_t)capacity * sizeof *texts);
+        if (texts) talk->texts = texts;
+        if (!messages || !texts) return error_memory(error, "the conversation", (size_t)capacity * sizeof *messages);
         talk->capacity = capacity;
     }
     char *copy = strdup(text);
     if (!copy) return error_memory(error, "the conversation", strlen(text) + 1);
+    talk->texts[talk->count] = copy;
     talk->messages[talk->count++] = (Message){.role = role, .text = copy};
     return true;
 }
 
 static void conversation_cut(Conversation *talk, int count) {
-    while (talk->count > count) free((char *)(uintptr_t)talk->messages[--talk->count].text);
+    while (talk->count > count) free(talk->texts[--talk->count]);
 }
 
 static void print_piece(const char *bytes, size_t size) {
@@ -109,6 +113,7 @@ static bool converse(Speaker *speaker, Error *error) {
     free(line);
     conversation_cut(&talk, 0);
     free(talk.messages);
+    free(talk.texts);
     return good;
 }
 

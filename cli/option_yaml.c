@@ -44,7 +44,7 @@ static const char *mapping_path(YamlReader *reader, const yaml_node_t *node, Err
         const char *name = scalar_text(key);
         if (name && !strcmp(name, "path")) {
             path = scalar_text(value);
-        } else if (!name || (strcmp(name, "type") && strcmp(name, "ds_type"))) {
+        } else if (!name || (strcmp(name, "type") != 0 && strcmp(name, "ds_type") != 0)) {
             fail_at(reader, key, "a data set here has a path and a type, nothing else", error);
             return NULL;
         }

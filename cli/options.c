@@ -13,9 +13,9 @@
 static bool spell_name(char spelled[NAME_MAX_SIZE], const char *name, size_t length) {
     if (length == 0 || length >= NAME_MAX_SIZE) return false;
     for (size_t i = 0; i < length; i++) {
-        char c = name[i] == '-' ? '_' : (char)tolower((unsigned char)name[i]);
-        if (!isalnum((unsigned char)c) && c != '_') return false;
-        spelled[i] = c;
+        int c = name[i] == '-' ? '_' : tolower((unsigned char)name[i]);
+        if (!isalnum(c) && c != '_') return false;
+        spelled[i] = (char)c;
     }
     spelled[length] = 0;
     return true;

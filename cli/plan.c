@@ -13,8 +13,9 @@ static const char *keep_name(LayerKeep keep) {
 
 static void print_row(const char *name, uint64_t device, uint64_t host) {
     char device_size[16], host_size[16];
+    uint64_t both = device + host;
     printf("%-32s %12s %12s %16llu\n", name, device ? format_bytes(device_size, device) : "-",
-           host ? format_bytes(host_size, host) : "-", (unsigned long long)(device + host));
+           host ? format_bytes(host_size, host) : "-", (unsigned long long)both);
 }
 
 static void print_plan(const Plan *plan) {

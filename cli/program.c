@@ -76,7 +76,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
         return 0;
     }
     for (int i = 0; i < count; i++) {
-        if (strcmp(commands[i].name, name)) continue;
+        if (strcmp(commands[i].name, name) != 0) continue;
         Error error = {0};
         int exit_code = ERROR_EXIT_FAILED;
         bool good = run_command(&commands[i], argc - 2, argv + 2, &exit_code, &error);

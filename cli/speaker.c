@@ -1,8 +1,8 @@
 // speaker.c - see speaker.h.
 #include "cli/speaker.h"
+#include "base/clock.h"
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define REFEED_SHARE 4 // a cache is filled anew when more than 1 / this of the prompt is not in it yet
 
@@ -147,12 +147,6 @@ static void drop_space(Buffer *text) {
     text->size--;
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Error *error) {
     size_t shown = 0;
     answer->end = ANSWER_CUT;
@@ -175,10 +169,10 @@ static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Er
 }
 
 bool speaker_answer(Speaker *speaker, const TokenList *prompt, AnswerPiece *piece, Answer *answer, Error *error) {
-    double started = now();
+    double started = clock_seconds();
     *answer = (Answer){.prompt_tokens = prompt->count};
     bool good = feed_prompt(speaker, prompt, error) && draw_tokens(speaker, piece, answer, error);
-    answer->seconds = now() - started;
+    answer->seconds = clock_seconds() - started;
     if (!good) answer_free(answer);
     return good;
 }

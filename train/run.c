@@ -1,10 +1,10 @@
 // run.c - see run.h.
 #include "train/run.h"
+#include "base/clock.h"
 #include "data/order.h"
 #include "data/prefetch.h"
 #include "train/schedule.h"
 #include <math.h>
-#include <time.h>
 
 // What changes from step to step.
 typedef struct RunState {
@@ -25,12 +25,6 @@ typedef struct RunState {
     StepReport report; // of the last step
     RunResult *result;
 } RunState;
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int64_t batch_size(const TrainSettings *settings) {
     return settings->per_device_train_batch_size * settings->gradient_accumulation_steps;
@@ -86,7 +80,7 @@ static bool save(RunState *s, Error *error) {
     if (s->saved == s->step) return true;
     if (!checkpoint_save(run->trainer, &run->checkpoint, run->settings->output_dir, s->step, error)) return false;
     s->saved = s->step;
-    s->last_save = now();
+    s->last_save = clock_seconds();
     if (run->observer.on_checkpoint)
         run->observer.on_checkpoint(run->observer.context, s->step, run->settings->output_dir);
     return true;
@@ -101,7 +95,7 @@ static bool due(const RunState *s, Strategy strategy, int64_t every) {
 static bool save_due(const RunState *s) {
     const TrainSettings *settings = s->run->settings;
     if (due(s, settings->save_strategy, settings->save_steps)) return true;
-    return settings->save_minutes > 0 && now() - s->last_save >= 60 * settings->save_minutes;
+    return settings->save_minutes > 0 && clock_seconds() - s->last_save >= 60 * settings->save_minutes;
 }
 
 // ---- one step ----
@@ -109,7 +103,7 @@ static bool save_due(const RunState *s) {
 static bool log_step(RunState *s, double learning_rate, Error *error) {
     const TrainingRun *run = s->run;
     int layers[MODEL_LAYERS_MAX];
-    double time = now(), elapsed = time - s->last_log;
+    double time = clock_seconds(), elapsed = time - s->last_log;
     StepMetrics row = {
         .step = s->step,
         .epoch = epoch_of(s),
@@ -161,7 +155,7 @@ static bool take_step(RunState *s, Error *error) {
 
 static bool loop(RunState *s, Error *error) {
     if (s->first == 0 && !evaluate(s, error)) return false;
-    s->last_log = s->last_save = s->started = now();
+    s->last_log = s->last_save = s->started = clock_seconds();
     while (s->step < s->steps && !*s->run->stop)
         if (!take_step(s, error)) return false;
     s->result->stopped = s->step < s->steps;
@@ -170,7 +164,7 @@ static bool loop(RunState *s, Error *error) {
 
 bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Error *error) {
     const TrainSettings *settings = run->settings;
-    double started = now();
+    double started = clock_seconds();
     *result = (RunResult){.steps = first, .train_loss = NAN, .eval_loss = NAN};
     RunState s = {.run = run,
                   .steps = run_steps(settings, run->dataset),
@@ -191,6 +185,6 @@ bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Erro
     bool ok = s.prefetch && loop(&s, error);
     prefetch_free(s.prefetch);
     metrics_close(s.metrics);
-    result->seconds = now() - started;
+    result->seconds = clock_seconds() - started;
     return ok;
 }

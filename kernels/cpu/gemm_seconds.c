@@ -1,15 +1,9 @@
 // gemm_seconds.c - the rate of plain sgemm, OpenBLAS' own threads and nothing of ours: the bench's yardstick.
+#include "base/clock.h"
 #include "base/random.h"
 #include "kernels/cpu/cpu.h"
 #include <cblas.h>
 #include <stdlib.h>
-#include <time.h>
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -40,9 +34,9 @@ bool cpu_gemm_seconds(Backend *backend, GemmLayout layout, int64_t m, int64_t n,
         openblas_set_num_threads(thread_pool_size(backend->threads));
         multiply(layout, (int)m, (int)n, (int)k, a, b, c); // wakes the threads and warms the caches
         for (int i = 0; i < repeats; i++) {
-            double start = now();
+            double start = clock_seconds();
             multiply(layout, (int)m, (int)n, (int)k, a, b, c);
-            times[i] = now() - start;
+            times[i] = clock_seconds() - start;
         }
         openblas_set_num_threads(1);
         qsort(times, (size_t)repeats, sizeof *times, compare);
