@@ -2,6 +2,7 @@
 #include "tests/support.h"
 
 #include "tests/tiny_model.h"
+#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,6 +232,31 @@ static void arenas_are_used_to_the_byte(void **state) {
     tiny_trainer_free(trainer);
 }
 
+// Nothing is allocated after the first step, whatever layers are drawn.
+static void memory_is_flat_over_redraws(void **state) {
+    ModelConfig config = tiny_config();
+    TrainSettings settings = tiny_settings();
+    settings.lisa_interval_steps = 1;
+    settings.lisa_sampling = SAMPLING_CYCLE;
+    Dataset data = tiny_dataset(4, 30, config.vocabulary, 9);
+    Error error = {0};
+    Trainer *trainer = tiny_trainer(*state, &config, &settings, 7);
+    MicroBatch batch;
+    StepReport report;
+    check(micro_batch_create(&batch, trainer->plan.sizes.tokens, &error), &error);
+    micro_batch_clear(&batch);
+    for (int64_t s = 0; s < 4; s++) assert_true(micro_batch_add(&batch, &data, s));
+    micro_batch_finish(&batch);
+    check(trainer_step(trainer, 0, 1e-3, &batch, 1, &report, &error), &error);
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    for (int64_t step = 1; step < 30; step++)
+        check(trainer_step(trainer, step, 1e-3, &batch, 1, &report, &error), &error);
+    assert_int_equal(mallinfo2().uordblks + mallinfo2().hblkhd, before);
+    micro_batch_free(&batch);
+    tiny_trainer_free(trainer);
+    dataset_free(&data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exactly_the_drawn_blocks_change), cmocka_unit_test(all_layers_equal_full_fine_tuning),
@@ -238,6 +264,7 @@ int main(void) {
         cmocka_unit_test(threads_change_no_bit),           cmocka_unit_test(accumulation_equals_the_big_batch),
         cmocka_unit_test(low_bits_can_be_parked),          cmocka_unit_test(it_learns),
         cmocka_unit_test(not_finite_changes_nothing),      cmocka_unit_test(arenas_are_used_to_the_byte),
+        cmocka_unit_test(memory_is_flat_over_redraws),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

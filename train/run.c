@@ -1,10 +1,12 @@
 // run.c - see run.h.
 #include "train/run.h"
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "data/order.h"
 #include "data/prefetch.h"
 #include "train/schedule.h"
 #include <math.h>
+#include <stdlib.h>
 
 // What changes from step to step.
 typedef struct RunState {
@@ -125,13 +127,39 @@ static bool log_step(RunState *s, double learning_rate, Error *error) {
     return metrics_step(s->metrics, &row, error);
 }
 
+#define SEQUENCES_NAMED 8 // of the step that failed
+
+// Appends the numbers of the step's sequences in the data set, counted from 1.
+static bool name_sequences(const RunState *s, Buffer *text, Error *error) {
+    const TrainingRun *run = s->run;
+    int64_t sequences = run->dataset->sequences;
+    StepPlace place = step_place(s->step, sequences, batch_size(run->settings));
+    int64_t *order = malloc((size_t)sequences * sizeof *order);
+    if (!order) return error_memory(error, "the order of the examples", (size_t)sequences * sizeof *order);
+    epoch_order(order, sequences, run->settings->seed, place.epoch, run->shuffle);
+    bool ok = true;
+    for (int64_t i = 0; ok && i < place.count && i < SEQUENCES_NAMED; i++)
+        ok = buffer_format(text, error, "%s%lld", i ? ", " : "", (long long)order[place.first + i] + 1);
+    if (ok && place.count > SEQUENCES_NAMED)
+        ok = buffer_format(text, error, " and %lld more", (long long)(place.count - SEQUENCES_NAMED));
+    free(order);
+    return ok;
+}
+
 static bool not_finite(const RunState *s, Error *error) {
-    error_set(error, "step %lld: the loss is %g and the gradient norm %g, not finite numbers; nothing was updated",
-              (long long)s->step + 1, s->report.loss, s->report.grad_norm);
-    return error_hint(error,
-                      "lower learning_rate (now %g), or look at the examples of that step; the last checkpoint "
-                      "is untouched",
-                      s->run->settings->learning_rate);
+    Buffer names = BUFFER_EMPTY;
+    if (name_sequences(s, &names, error)) {
+        error_set(error,
+                  "step %lld: the loss is %g and the gradient norm %g, not finite numbers; nothing was updated (its "
+                  "examples: %s)",
+                  (long long)s->step + 1, s->report.loss, s->report.grad_norm, buffer_string(&names));
+        error_hint(error,
+                   "lower learning_rate (now %g), or look at these examples with lisa preview; the last checkpoint "
+                   "is untouched",
+                   s->run->settings->learning_rate);
+    }
+    buffer_free(&names);
+    return false;
 }
 
 static bool take_step(RunState *s, Error *error) {
