@@ -35,6 +35,15 @@ bool buffer_byte(Buffer *buffer, char byte, Error *error) {
     return buffer_append(buffer, &byte, 1, error);
 }
 
+bool buffer_shell_word(Buffer *buffer, const char *word, Error *error) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=,:@%+";
+    if (*word && !word[strspn(word, plain)]) return buffer_text(buffer, word, error);
+    bool ok = buffer_byte(buffer, '\'', error);
+    for (; ok && *word; word++)
+        ok = *word == '\'' ? buffer_text(buffer, "'\\''", error) : buffer_byte(buffer, *word, error);
+    return ok && buffer_byte(buffer, '\'', error);
+}
+
 bool buffer_format(Buffer *buffer, Error *error, const char *format, ...) {
     va_list arguments, again;
     va_start(arguments, format);

@@ -17,6 +17,8 @@ bool buffer_reserve(Buffer *buffer, size_t more, Error *error); // room for `mor
 bool buffer_append(Buffer *buffer, const void *bytes, size_t size, Error *error);
 bool buffer_text(Buffer *buffer, const char *text, Error *error); // appends a C string
 bool buffer_byte(Buffer *buffer, char byte, Error *error);
+// Appends a word for a shell: in single quotes where it is not plain.
+bool buffer_shell_word(Buffer *buffer, const char *word, Error *error);
 bool buffer_format(Buffer *buffer, Error *error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 // The content as a C string, "" when there is none. Valid until the next change.
 const char *buffer_string(const Buffer *buffer);

@@ -52,6 +52,8 @@ bool error_system(Error *error, const char *what, const char *path) {
     error_set(error, "%s %s: %s", what, path, strerror(code));
     switch (code) {
     case ENOENT:
+    case ENOTDIR:
+    case ENAMETOOLONG:
         return error_hint(error, "check the path");
     case EACCES:
     case EPERM:
@@ -59,6 +61,11 @@ bool error_system(Error *error, const char *what, const char *path) {
     case ENOSPC:
     case EDQUOT:
         return error_hint(error, "free some disk space, or name a folder on another disk");
+    case EFBIG:
+        return error_hint(error, "raise the limit on the size of files (`ulimit -f unlimited`), or name a folder on a "
+                                 "disk that takes larger ones");
+    case EIO:
+        return error_hint(error, "the disk reports a fault; name a folder on another one");
     case EROFS:
         return error_hint(error, "the disk is mounted read-only; name a folder on another one");
     case EMFILE:

@@ -136,6 +136,8 @@ void text_stream_close(TextStream *stream) {
 
 // ---- writing ----
 
+#define PARTIAL ".partial" // ends the name of a file that is not complete yet
+
 struct AtomicFile {
     int file;
     char *path;      // the final name
@@ -144,15 +146,16 @@ struct AtomicFile {
 
 AtomicFile *atomic_file_create(const char *path, Error *error) {
     AtomicFile *file = calloc(1, sizeof *file);
-    size_t size = strlen(path) + 8;
+    size_t size = strlen(path) + sizeof PARTIAL;
     if (file) *file = (AtomicFile){-1, strdup(path), malloc(size)};
     if (!file || !file->path || !file->temporary) {
         error_memory(error, path, size);
         atomic_file_abandon(file);
         return NULL;
     }
-    snprintf(file->temporary, size, "%s.XXXXXX", path);
-    file->file = mkostemp(file->temporary, O_CLOEXEC);
+    snprintf(file->temporary, size, "%s%s", path, PARTIAL);
+    unlink(file->temporary); // of a process that was killed
+    file->file = open(file->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file->file < 0) {
         error_system(error, "cannot create", path);
         free(file->temporary);
@@ -160,7 +163,6 @@ AtomicFile *atomic_file_create(const char *path, Error *error) {
         atomic_file_abandon(file);
         return NULL;
     }
-    fchmod(file->file, 0644);
     return file;
 }
 

@@ -29,7 +29,7 @@ void text_stream_close(TextStream *stream); // NULL is allowed
 
 // ---- writing ----
 
-// A file that appears under its name complete or not at all: written beside it, synced, renamed.
+// A file that appears under its name complete or not at all: written beside it as <name>.partial, synced, renamed.
 typedef struct AtomicFile AtomicFile;
 AtomicFile *atomic_file_create(const char *path, Error *error);
 bool atomic_file_write(AtomicFile *file, const void *bytes, size_t size, Error *error);

@@ -57,6 +57,7 @@ void options_free(Options *options) {
         free(*text);
         *text = NULL;
     }
+    buffer_free(&options->command_line);
     buffer_free(&options->without_effect);
 }
 

@@ -41,6 +41,7 @@ typedef struct Options {
     int log_level;
     bool help;               // -h was given: nothing else is checked then
     bool given[OPTIONS_MAX]; // by row of the table: not left at its default
+    Buffer command_line;     // as a shell takes it; empty when the options came from elsewhere
     Buffer without_effect;   // names of known foreign options that were given, ", "-separated
 } Options;
 

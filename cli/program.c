@@ -44,10 +44,18 @@ static int unknown_command(const Command *commands, int count, const char *name)
     return exit_code_of(&error);
 }
 
+static bool write_command_line(Buffer *line, int argc, char *const *argv, Error *error) {
+    bool good = true;
+    for (int i = 0; i < argc && good; i++)
+        good = buffer_text(line, i ? " " : "", error) && buffer_shell_word(line, argv[i], error);
+    return good;
+}
+
 static bool run_command(const Command *command, int argc, char *const *argv, int *exit_code, Error *error) {
     Options options;
     if (!options_defaults(&options, error)) return false;
-    bool good = options_parse(&options, command->set, argc, argv, error);
+    bool good = options_parse(&options, command->set, argc - 2, argv + 2, error) &&
+                write_command_line(&options.command_line, argc, argv, error);
     if (good && options.help) {
         good = print_help(command, error);
         *exit_code = 0;
@@ -79,7 +87,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
         if (strcmp(commands[i].name, name) != 0) continue;
         Error error = {0};
         int exit_code = ERROR_EXIT_FAILED;
-        bool good = run_command(&commands[i], argc - 2, argv + 2, &exit_code, &error);
+        bool good = run_command(&commands[i], argc, argv, &exit_code, &error);
         if ((fflush(stdout) || ferror(stdout)) && good) good = error_system(&error, "cannot write to", "stdout");
         if (good) return exit_code;
         log_progress(NULL);

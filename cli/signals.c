@@ -18,6 +18,10 @@ void signals_catch(void) {
     struct sigaction action = {.sa_handler = ask_to_stop, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) sigaction(numbers[i], &action, NULL);
+    // A reader of our output that went away (`| tee` gets Ctrl-C too), or a limit on the size of files, is an error of
+    // the write and must not end the process before it has saved.
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 const volatile sig_atomic_t *signals_stop_flag(void) {

@@ -164,15 +164,32 @@ static bool run_job(Job *job, Error *error) {
 
 // ---- afterwards
 
+// What was done, and the command that goes on from there.
+static bool tell_of_stop(const Job *job, Error *error) {
+    const TrainSettings *train = &job->options->train;
+    long long steps = job->result.steps;
+    Buffer checkpoint = BUFFER_EMPTY, command = BUFFER_EMPTY;
+    bool saved = steps > job->first;
+    bool good = buffer_text(&command, buffer_string(&job->options->command_line), error);
+    // where the same command would begin somewhere else
+    if (good && saved && (train->overwrite_output_dir || train->resume_from_checkpoint))
+        good =
+            buffer_format(&checkpoint, error, "resume_from_checkpoint=%s/checkpoint-%lld", train->output_dir, steps) &&
+            buffer_byte(&command, ' ', error) && buffer_shell_word(&command, buffer_string(&checkpoint), error);
+    if (good)
+        log_note("stopped %s step %lld of %lld%s; to go on:\n%s", saved ? "after" : "before", saved ? steps : steps + 1,
+                 (long long)job->facts.steps, saved ? " and saved" : "", buffer_string(&command));
+    buffer_free(&checkpoint);
+    buffer_free(&command);
+    return good;
+}
+
 static bool report_job(const Job *job, Error *error) {
     const RunResult *result = &job->result;
     const char *folder = job->options->train.output_dir;
     char time[32];
-    if (result->stopped)
-        log_note("stopped after step %lld of %lld and saved; the same command%s goes on from there",
-                 (long long)result->steps, (long long)job->facts.steps,
-                 job->options->train.overwrite_output_dir ? " with overwrite_output_dir=false" : "");
-    else
+    if (result->stopped && !tell_of_stop(job, error)) return false;
+    if (!result->stopped)
         log_note("%lld steps in %s; the trained model is in %s", (long long)result->steps,
                  format_duration(time, result->seconds), folder);
     if (!job->options->json) return true;

@@ -80,28 +80,72 @@ static int output_file(void) {
     return file;
 }
 
-Run run_lisa(const char *const *arguments) {
+static const char *program_path(void) {
     const char *program = getenv("LISA");
-    const char *list[64] = {program ? program : "./lisa"};
-    int count = 1;
-    while (*arguments && count < 63) list[count++] = *arguments++;
-    int out = output_file(), err = output_file();
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        dup2(out, STDOUT_FILENO);
-        dup2(err, STDERR_FILENO);
+    return program ? program : "./lisa";
+}
+
+#define HANGS_AFTER 300 // seconds
+
+static Child start(const char *input, const char *const *list) {
+    Child child = {.out = output_file(), .err = output_file()};
+    int in = input ? output_file() : STDIN_FILENO;
+    if (input) {
+        assert_int_equal(write(in, input, strlen(input)), strlen(input));
+        lseek(in, 0, SEEK_SET);
+    }
+    child.process = fork();
+    assert_true(child.process >= 0);
+    if (child.process == 0) {
+        dup2(in, STDIN_FILENO);
+        dup2(child.out, STDOUT_FILENO);
+        dup2(child.err, STDERR_FILENO);
+        setenv("LISA", program_path(), 1);
+        alarm(HANGS_AFTER);
         execv(list[0], (char *const *)(uintptr_t)list);
         _exit(127);
     }
+    if (input) close(in);
+    return child;
+}
+
+Child start_lisa(const char *input, const char *const *arguments) {
+    const char *list[64] = {program_path()};
+    int count = 1;
+    while (*arguments && count < 63) list[count++] = *arguments++;
+    return start(input, list);
+}
+
+Run finish_lisa(Child child) {
     int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(waitpid(child.process, &status, 0), child.process);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return (Run){code, read_all(out), read_all(err)};
+    return (Run){code, read_all(child.out), read_all(child.err)};
+}
+
+Run run_lisa(const char *const *arguments) {
+    return finish_lisa(start_lisa(NULL, arguments));
+}
+
+Run run_lisa_on(const char *input, const char *const *arguments) {
+    return finish_lisa(start_lisa(input, arguments));
+}
+
+Run run_shell(const char *command) {
+    return finish_lisa(start(NULL, (const char *const[]){"/bin/sh", "-c", command, NULL}));
 }
 
 void run_free(Run *run) {
     free(run->out);
     free(run->err);
     *run = (Run){0};
+}
+
+void assert_same_file(const char *a, const char *b, const char *name) {
+    char *paths[2] = {path_join(a, name), path_join(b, name)}, *bytes[2];
+    size_t sizes[2];
+    Error error = {0};
+    for (int i = 0; i < 2; i++) check(file_read(paths[i], (size_t)1 << 30, &bytes[i], &sizes[i], &error), &error);
+    if (sizes[0] != sizes[1] || memcmp(bytes[0], bytes[1], sizes[0])) fail_msg("%s and %s differ", paths[0], paths[1]);
+    for (int i = 0; i < 2; i++) free(paths[i]), free(bytes[i]);
 }

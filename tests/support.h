@@ -34,4 +34,18 @@ typedef struct Run {
     char *err;     // stderr
 } Run;
 Run run_lisa(const char *const *arguments);
+Run run_lisa_on(const char *input, const char *const *arguments); // with this text on stdin
 void run_free(Run *run);
+
+// The same in two parts, to do something meanwhile. A process that hangs is ended after some minutes (exit code 142).
+typedef struct Child {
+    int process;
+    int out, err; // files
+} Child;
+Child start_lisa(const char *input, const char *const *arguments); // input NULL: the test's own stdin
+Run finish_lisa(Child child);
+// Runs a shell command in which $LISA is the program; its exit code is the shell's.
+Run run_shell(const char *command);
+
+// Fails the test unless both folders hold the same bytes under that name.
+void assert_same_file(const char *a, const char *b, const char *name);

@@ -1,68 +1,21 @@
 // test_commands.c - the commands from outside on a small random model: what they print, and that they agree.
 #include "base/files.h"
 #include "base/json.h"
-#include "model/save.h"
-#include "tests/loaded_model.h"
 #include "tests/support.h"
-#include <fcntl.h>
-#include <signal.h>
+#include "tests/tiny_folder.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define RUN(...) run_lisa((const char *const[]){__VA_ARGS__, NULL})
 
 static char *folder, *model, *data;
 
-// A model with random weights in folder/model, with the small byte-level vocabulary of tests/golden/templates.
-static void make_model(void) {
-    static const char config[] = "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], "
-                                 "\"vocab_size\": 1000, \"hidden_size\": 32, \"intermediate_size\": 48, "
-                                 "\"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
-                                 "\"max_position_embeddings\": 4096, \"tie_word_embeddings\": true}";
-    Error error = {0};
-    char *shape = path_join(folder, "shape");
-    check(directory_create(shape, &error) && directory_create(model, &error), &error);
-    free(write_text(shape, "config.json", config));
-    ModelSource *source = model_source_open(shape, true, &error);
-    Backend *backend = backend_cpu_create(1, false, &error);
-    BlockLayout layout;
-    Arena arena;
-    BlockStore store;
-    check(source && backend && block_layout(&layout, model_source_config(source), &error), &error);
-    arena_measure(&arena, MEMORY_DEVICE);
-    check(store_create(&store, &layout, &arena, NULL, &error), &error);
-    size_t bytes = arena.peak;
-    store_free(&store);
-    check(arena_create(&arena, backend, MEMORY_DEVICE, bytes, "the test", &error), &error);
-    check(store_create(&store, &layout, &arena, NULL, &error), &error);
-    model_random_weights(model_source_config(source), &store, 1);
-    SaveOptions options = {0};
-    check(model_save(source, &store, &options, model, &error), &error);
-    store_free(&store);
-    arena_free(&arena);
-    backend->destroy(backend);
-    model_source_close(source);
-    free(shape);
-    copy_file("tests/golden/templates/bpe/tokenizer.json", model, "tokenizer.json", -1);
-    copy_file("tests/golden/templates/bpe/tokenizer_config.json", model, "tokenizer_config.json", -1);
-}
-
 static int set_up(void **state) {
     (void)state;
     folder = make_folder();
-    model = path_join(folder, "model");
-    make_model();
-    char records[4096] = "";
-    for (int i = 0; i < 24; i++) {
-        char record[160];
-        snprintf(record, sizeof record,
-                 "{\"instruction\": \"count to %d\", \"input\": \"\", \"output\": \"%d is what you get\"}\n", i, i * i);
-        strcat(records, record);
-    }
-    data = write_text(folder, "data.jsonl", records);
+    model = tiny_model_folder(folder);
+    data = tiny_data_file(folder, 24);
     return 0;
 }
 
@@ -191,54 +144,6 @@ static void test_train_then_evaluate(void **state) {
     free(output);
 }
 
-// Starts the run, sends it a signal as soon as it has logged a step, and returns its exit code.
-static int train_and_interrupt(const char *output, int number_of_signal) {
-    const char *program = getenv("LISA");
-    const char *const arguments[] = {program ? program : "./lisa", TRAIN_ARGUMENTS, "-o", output, NULL};
-    char *metrics = path_join(output, "metrics.jsonl");
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        int nothing = open("/dev/null", O_WRONLY);
-        dup2(nothing, STDOUT_FILENO);
-        dup2(nothing, STDERR_FILENO);
-        execv(arguments[0], (char *const *)(uintptr_t)arguments);
-        _exit(127);
-    }
-    for (int i = 0; i < 10000 && path_size(metrics) <= 0; i++) usleep(1000);
-    kill(child, number_of_signal);
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    free(metrics);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void assert_same_file(const char *a, const char *b, const char *name) {
-    char *paths[2] = {path_join(a, name), path_join(b, name)}, *bytes[2];
-    size_t sizes[2];
-    Error error = {0};
-    for (int i = 0; i < 2; i++) check(file_read(paths[i], 1 << 26, &bytes[i], &sizes[i], &error), &error);
-    assert_int_equal(sizes[0], sizes[1]);
-    assert_memory_equal(bytes[0], bytes[1], sizes[0]);
-    for (int i = 0; i < 2; i++) free(paths[i]), free(bytes[i]);
-}
-
-// Interrupted and killed at whatever moment, then run again: the same weights, bit for bit, as without.
-static void test_interrupted_runs_end_the_same(void **state) {
-    (void)state;
-    char *whole = path_join(folder, "whole"), *parts = path_join(folder, "parts");
-    json_decref(object_of(RUN(TRAIN_ARGUMENTS, "-o", whole)));
-    int exit_code = train_and_interrupt(parts, SIGTERM);
-    assert_true(exit_code == 130 || exit_code == 0); // 0: it was done before the signal came
-    if (exit_code == 130) train_and_interrupt(parts, SIGKILL);
-    json_t *result = object_of(RUN(TRAIN_ARGUMENTS, "-o", parts));
-    assert_int_equal(integer(result, "steps"), 12);
-    json_decref(result);
-    assert_same_file(whole, parts, "model.safetensors");
-    free(whole);
-    free(parts);
-}
-
 // The run takes what the plan says, to the byte.
 static void test_bench(void **state) {
     (void)state;
@@ -288,13 +193,9 @@ static void test_messages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_info),
-        cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_preview),
-        cmocka_unit_test(test_train_then_evaluate),
-        cmocka_unit_test(test_interrupted_runs_end_the_same),
-        cmocka_unit_test(test_bench),
-        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_info),    cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_preview), cmocka_unit_test(test_train_then_evaluate),
+        cmocka_unit_test(test_bench),   cmocka_unit_test(test_messages),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -227,14 +227,14 @@ bool checkpoint_save(Trainer *trainer, const CheckpointFacts *facts, const char 
     Error cleaning = {0}; // a failure to clean up must not hide the first one
     if (path_exists(partial) && !directory_remove(partial, error)) return false;
     bool ok = check_disk(trainer, facts, output_dir, error) && write_all(trainer, facts, partial, step, error);
-    if (ok && path_exists(final)) ok = directory_remove(final, error); // torn, or of a run that is overwritten
+    if (ok && path_exists(final)) ok = checkpoint_remove(output_dir, path_name(final), error); // torn, or left behind
     if (ok && rename(partial, final) != 0) ok = error_system(error, "cannot create", final);
     if (!ok) {
         if (path_exists(partial)) directory_remove(partial, &cleaning);
         return error_context(error, "saving checkpoint-%lld", (long long)step);
     }
     return directory_sync(output_dir, error) &&
-           checkpoint_prune(output_dir, trainer->settings->save_total_limit, error);
+           checkpoint_prune(output_dir, trainer->settings->save_total_limit, step, error);
 }
 
 // ---- loading ----

@@ -53,8 +53,16 @@ json_t *manifest_verify(const char *folder, Error *error);
 // The newest complete checkpoint in output_dir: *path is the caller's, NULL when there is none.
 bool checkpoint_find(const char *output_dir, char **path, Error *error);
 
-// Removes complete checkpoints but the newest `keep`.
-bool checkpoint_prune(const char *output_dir, int64_t keep, Error *error);
+// Whether output_dir holds a complete checkpoint of that step.
+bool checkpoint_exists(const char *output_dir, int64_t step);
+
+// Removes the folder output_dir/name. It is renamed first, so that a removal cut short leaves nothing that looks like a
+// checkpoint.
+bool checkpoint_remove(const char *output_dir, const char *name, Error *error);
+
+// Removes complete checkpoints but the newest `keep`. `step` has just been saved: checkpoints beyond it, which a run
+// that went back to an earlier one leaves behind, count as the oldest.
+bool checkpoint_prune(const char *output_dir, int64_t keep, int64_t step, Error *error);
 
 // Makes the model of checkpoint-<step> appear in output_dir itself, where other tools are pointed at, as hard links (a
 // copy where the file system has none). The training state is left out.

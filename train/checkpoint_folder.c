@@ -27,6 +27,12 @@ static bool complete(const char *folder, const char *name) {
     return snprintf(path, sizeof path, "%s/%s/manifest.json", folder, name) < (int)sizeof path && path_size(path) >= 0;
 }
 
+bool checkpoint_exists(const char *output_dir, int64_t step) {
+    char name[64];
+    snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
+    return complete(output_dir, name);
+}
+
 static bool leftover(const char *name) {
     size_t size = strlen(name);
     return !strncmp(name, ".checkpoint-", 12) && size > 8 && !strcmp(name + size - 8, ".partial");
@@ -60,7 +66,23 @@ static bool remove_entry(const char *folder, const char *name, Error *error) {
     return ok;
 }
 
-bool checkpoint_prune(const char *output_dir, int64_t keep, Error *error) {
+bool checkpoint_remove(const char *output_dir, const char *name, Error *error) {
+    char path[4096], removed[4096];
+    snprintf(path, sizeof path, "%s/%s", output_dir, name);
+    if (snprintf(removed, sizeof removed, "%s/.%s.old.partial", output_dir, name) >= (int)sizeof removed)
+        return error_set(error, "output_dir: the path is too long");
+    if (path_exists(removed) && !directory_remove(removed, error)) return false;
+    if (rename(path, removed) != 0) return error_system(error, "cannot remove", path);
+    return directory_remove(removed, error);
+}
+
+// How new a checkpoint is to a run that has just saved `step`: those beyond it are of a run that it left behind.
+static int64_t rank(const char *name, int64_t step) {
+    int64_t other = step_of(name);
+    return other <= step ? other : -other;
+}
+
+bool checkpoint_prune(const char *output_dir, int64_t keep, int64_t step, Error *error) {
     char **names;
     size_t count;
     if (!directory_list(output_dir, &names, &count, error)) return false;
@@ -69,8 +91,8 @@ bool checkpoint_prune(const char *output_dir, int64_t keep, Error *error) {
         if (!complete(output_dir, names[i])) continue;
         int64_t newer = 0;
         for (size_t j = 0; j < count; j++)
-            newer += complete(output_dir, names[j]) && step_of(names[j]) > step_of(names[i]);
-        if (newer >= keep) ok = remove_entry(output_dir, names[i], error);
+            newer += complete(output_dir, names[j]) && rank(names[j], step) > rank(names[i], step);
+        if (newer >= keep) ok = checkpoint_remove(output_dir, names[i], error);
     }
     names_free(names, count);
     return ok;
@@ -143,11 +165,11 @@ static bool remove_checkpoint(const char *output_dir, const char *name, Error *e
         ok = ok && (strchr(file, '/') || remove_entry(output_dir, file, error));
     }
     json_decref(manifest);
-    return ok && remove_entry(output_dir, name, error);
+    return ok && checkpoint_remove(output_dir, name, error);
 }
 
 static bool own_leftover(const char *name) {
-    return leftover(name) || !strcmp(name, "metrics.jsonl");
+    return leftover(name) || !strcmp(name, "metrics.jsonl") || !strcmp(name, "metrics.jsonl.partial");
 }
 
 bool checkpoint_prepare_folder(const char *output_dir, bool overwrite, char **resume, Error *error) {

@@ -187,7 +187,10 @@ static bool loop(RunState *s, Error *error) {
     while (s->step < s->steps && !*s->run->stop)
         if (!take_step(s, error)) return false;
     s->result->stopped = s->step < s->steps;
-    return save(s, error);
+    if (s->result->stopped && s->step == s->first) return true; // nothing was done that could be lost
+    // what a process that was killed while removing it has left
+    return save(s, error) &&
+           checkpoint_prune(s->run->settings->output_dir, s->run->settings->save_total_limit, s->step, error);
 }
 
 bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Error *error) {
@@ -198,7 +201,7 @@ bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Erro
                   .steps = run_steps(settings, run->dataset),
                   .step = first,
                   .first = first,
-                  .saved = first > 0 ? first : -1,
+                  .saved = checkpoint_exists(settings->output_dir, first) ? first : -1,
                   .result = result,
                   .per_epoch = steps_per_epoch(run->dataset->sequences, batch_size(settings))};
     PrefetchPlan plan = {.dataset = run->dataset,
