@@ -198,7 +198,8 @@ static void check_cut(const Case *c, const Cut *cut) {
     check_loss(what, loss / targets, c->loss);
 
     passes_begin(&model.passes);
-    passes_train(&model.passes, model.batches, model.batch_count, (float)(1 / targets), model.gradients);
+    GradientSink sink = {.gradients = model.gradients};
+    passes_train(&model.passes, model.batches, model.batch_count, (float)(1 / targets), &sink);
     check_loss(what, *model.passes.loss / targets, c->loss);
     check_gradients(what, &model, &c->stored);
     free(logits);

@@ -115,6 +115,35 @@ static void sweep_size_changes_no_bit(void **state) {
     for (int64_t sweep = 2; sweep <= 5; sweep++) assert_same_bits(*state, &settings, *state, &settings, sweep, false);
 }
 
+// Without clipping and with one sweep a block is updated while the backward pass goes on, in less memory.
+static void the_fused_update_changes_no_bit(void **state) {
+    for (int tied = 0; tied <= 1; tied++) {
+        Error error = {0};
+        ModelConfig config = tiny_config();
+        config.tied = tied;
+        TrainSettings settings = tiny_settings();
+        settings.max_grad_norm = 0;
+        Dataset data = tiny_dataset(40, 60, config.vocabulary, 3);
+        Trainer *a = tiny_trainer(*state, &config, &settings, 7);
+        assert_true(a->plan.fused_update);
+        Plan plan = {.sizes = a->plan.sizes};
+        check(trainer_measure(&plan, *state, &config, &settings, &error), &error);
+        assert_true(plan.device_bytes > a->plan.device_bytes);
+        Trainer *b = calloc(1, sizeof *b);
+        check(trainer_create(b, *state, &config, &settings, &plan, &error), &error);
+        model_random_weights(&config, &b->store, 7);
+        for (int64_t step = 0; step < STEPS; step++) {
+            StepReport fused = tiny_steps(a, &data, 4, step, step + 1), whole = tiny_steps(b, &data, 4, step, step + 1);
+            assert_true(fused.loss == whole.loss);
+            assert_true(fabs(fused.grad_norm - whole.grad_norm) <= 1e-6 * whole.grad_norm); // another order of sums
+        }
+        tiny_assert_same_weights(a, b);
+        tiny_trainer_free(a);
+        tiny_trainer_free(b);
+        dataset_free(&data);
+    }
+}
+
 static void threads_change_no_bit(void **state) {
     TrainSettings settings = tiny_settings();
     for (int threads = 1; threads <= 3; threads += 2) {
@@ -259,11 +288,17 @@ static void memory_is_flat_over_redraws(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(exactly_the_drawn_blocks_change), cmocka_unit_test(all_layers_equal_full_fine_tuning),
-        cmocka_unit_test(checkpointing_changes_no_bit),    cmocka_unit_test(sweep_size_changes_no_bit),
-        cmocka_unit_test(threads_change_no_bit),           cmocka_unit_test(accumulation_equals_the_big_batch),
-        cmocka_unit_test(low_bits_can_be_parked),          cmocka_unit_test(it_learns),
-        cmocka_unit_test(not_finite_changes_nothing),      cmocka_unit_test(arenas_are_used_to_the_byte),
+        cmocka_unit_test(exactly_the_drawn_blocks_change),
+        cmocka_unit_test(all_layers_equal_full_fine_tuning),
+        cmocka_unit_test(checkpointing_changes_no_bit),
+        cmocka_unit_test(sweep_size_changes_no_bit),
+        cmocka_unit_test(threads_change_no_bit),
+        cmocka_unit_test(the_fused_update_changes_no_bit),
+        cmocka_unit_test(accumulation_equals_the_big_batch),
+        cmocka_unit_test(low_bits_can_be_parked),
+        cmocka_unit_test(it_learns),
+        cmocka_unit_test(not_finite_changes_nothing),
+        cmocka_unit_test(arenas_are_used_to_the_byte),
         cmocka_unit_test(memory_is_flat_over_redraws),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -4,8 +4,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void take_gradients(ActiveSet *active, bool one_gradient, bool tied, Arena *device) {
+    float *shared = NULL;
+    int64_t largest = 0;
+    int first = tied; // the first slot that shares; slot 0 is E's
+    for (int i = first; i < active->slot_count; i++)
+        if (active->slots[i].elements > largest) largest = active->slots[i].elements;
+    if (one_gradient) shared = arena_take(device, largest, sizeof(float));
+    for (int i = 0; i < active->slot_count; i++) {
+        Slot *slot = &active->slots[i];
+        slot->gradient = shared && i >= first ? shared : arena_take(device, slot->elements, sizeof(float));
+    }
+}
+
 bool active_create(ActiveSet *active, const Method *method, const TrainSettings *settings, const BlockLayout *layout,
-                   Arena *device, Arena *host, Error *error) {
+                   bool one_gradient, Arena *device, Arena *host, Error *error) {
     int blocks = block_count(layout);
     bool park = settings->lisa_keep_low_bits && settings->finetuning_type == METHOD_LISA;
     *active = (ActiveSet){.method = *method, .slot_count = method->activated + 2, .draw = -1, .blocks = blocks};
@@ -20,6 +33,7 @@ bool active_create(ActiveSet *active, const Method *method, const TrainSettings 
         int block = i == 0 ? 0 : i == 1 ? blocks - 1 : block_of_layer(0);
         slot_take(&active->slots[i], device, block_elements(layout, block), block_decayed(layout, block));
     }
+    take_gradients(active, one_gradient, layout->head.rows == 0, device);
     for (int block = 1; park && block < blocks - 1; block++) {
         active->parked[block] = arena_take(host, layout->layer.elements, sizeof(int16_t));
         if (host->memory) memset(active->parked[block], 0, (size_t)layout->layer.elements * sizeof(int16_t));

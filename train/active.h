@@ -14,10 +14,12 @@ typedef struct ActiveSet {
     int blocks;
 } ActiveSet;
 
-// Takes the slots from the device arena and, with lisa_keep_low_bits, room to park low bits from the host arena.
+// Takes the slots from the device arena and, with lisa_keep_low_bits, room to park low bits from the host arena. With
+// one_gradient all slots share a gradient buffer (but for a tied E's, whose gradient begins with the head's): for runs
+// that update a block as soon as its gradient is complete.
 // Measuring arenas are fine. Fails on overflow or without memory for the tables; end with active_free.
 bool active_create(ActiveSet *active, const Method *method, const TrainSettings *settings, const BlockLayout *layout,
-                   Arena *device, Arena *host, Error *error);
+                   bool one_gradient, Arena *device, Arena *host, Error *error);
 void active_free(ActiveSet *active);
 
 // Before optimizer step `step`: when its draw is not the one that holds, layers that are not drawn again leave, new

@@ -156,28 +156,42 @@ static void embedding_gradient(Passes *p, int64_t m, float *gradient) {
                           d->row_count - after, columns, NULL);
 }
 
-void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float scale, float *const *gradients) {
-    int layers = p->config->layers;
-    forward(p, batches, count);
+static void complete(const GradientSink *sink, int block) {
+    if (sink->complete) sink->complete(sink->context, block);
+}
+
+static void backward_head(Passes *p, int64_t count, float scale, const GradientSink *sink) {
     HeadWeights head = head_weights(p->config, p->store);
-    HeadGradients head_gradient = head_gradients(p, gradients);
+    HeadGradients gradients = head_gradients(p, sink->gradients);
     for (int64_t m = 0; m < count; m++) {
         const DeviceBatch *d = &p->batches[m];
         head_loss_backward(&p->head, &head, p->last[m], d->tokens, d->target_rows, d->labels, d->targets, scale,
-                           p->loss, &head_gradient);
+                           p->loss, &gradients);
     }
-    for (int l = layers - 1; l >= 0; l--) {
-        int block = block_of_layer(l);
-        LayerWeights weights = layer_weights(&p->store->layout.layer, store_acquire(p->store, block));
-        LayerGradients views;
-        if (gradients[block]) views = layer_gradients(&p->store->layout.layer, gradients[block]);
-        for (int64_t m = 0; m < count; m++) {
-            LayerContext context = context_for(p, m);
-            layer_backward(&context, &weights, l, &p->batches[m].layer, &p->kept[m * layers + l], p->last[m],
-                           gradients[block] ? &views : NULL);
-        }
+    complete(sink, block_count(&p->store->layout) - 1);
+}
+
+static void backward_layer(Passes *p, int64_t count, int l, const GradientSink *sink) {
+    int block = block_of_layer(l);
+    const LayerLayout *layout = &p->store->layout.layer;
+    LayerWeights weights = layer_weights(layout, store_acquire(p->store, block));
+    LayerGradients views;
+    bool active = sink->gradients[block] != NULL;
+    if (active) views = layer_gradients(layout, sink->gradients[block]);
+    for (int64_t m = 0; m < count; m++) {
+        LayerContext context = context_for(p, m);
+        layer_backward(&context, &weights, l, &p->batches[m].layer, &p->kept[m * p->config->layers + l], p->last[m],
+                       active ? &views : NULL);
     }
-    for (int64_t m = 0; m < count; m++) embedding_gradient(p, m, gradients[0]);
+    if (active) complete(sink, block);
+}
+
+void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float scale, const GradientSink *sink) {
+    forward(p, batches, count);
+    backward_head(p, count, scale, sink);
+    for (int l = p->config->layers - 1; l >= 0; l--) backward_layer(p, count, l, sink);
+    for (int64_t m = 0; m < count; m++) embedding_gradient(p, m, sink->gradients[0]);
+    complete(sink, 0);
 }
 
 void passes_evaluate(Passes *p, const MicroBatch *batches, int64_t count) {

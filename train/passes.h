@@ -58,9 +58,17 @@ bool passes_fill_tables(Passes *passes, Error *error);
 
 // Sets the summed loss to 0.
 void passes_begin(Passes *passes);
-// Forward and backward of `count` <= sweep micro-batches; the gradient of scale * (summed loss) is added to the
-// gradient of every block that has one. gradients: [blocks] device memory, NULL for a frozen block; E and H must have
-// one.
-void passes_train(Passes *passes, const MicroBatch *batches, int64_t count, float scale, float *const *gradients);
+
+// Where a sweep's gradients go.
+typedef struct GradientSink {
+    float *const *gradients; // [blocks] device memory, added to; NULL for a frozen block; E and H must have one
+    // Called when the sweep has added all it has to a block's gradient: H first, then active layers downward, then E.
+    // From then on the sweep neither reads the block's weights nor touches its gradient. NULL: not wanted.
+    void (*complete)(void *context, int block);
+    void *context;
+} GradientSink;
+
+// Forward and backward of `count` <= sweep micro-batches; the gradient of scale * (summed loss) goes to the sink.
+void passes_train(Passes *passes, const MicroBatch *batches, int64_t count, float scale, const GradientSink *sink);
 // Forward only; adds to the summed loss.
 void passes_evaluate(Passes *passes, const MicroBatch *batches, int64_t count);

@@ -40,13 +40,19 @@ uint64_t plan_free_memory(void) {
     return available;
 }
 
+// Tokens of an optimizer batch, were each sequence as long as the longest.
+static int64_t largest_batch(const PlanRequest *request) {
+    const TrainSettings *s = request->settings;
+    int64_t batch;
+    if (__builtin_mul_overflow(s->per_device_train_batch_size, s->gradient_accumulation_steps, &batch) ||
+        __builtin_mul_overflow(batch, request->cutoff_len, &batch))
+        return INT64_MAX;
+    return batch;
+}
+
 static PassSizes choose_sizes(const PlanRequest *request) {
     const TrainSettings *s = request->settings;
-    int64_t longest = request->cutoff_len, batch;
-    // all sequences of an optimizer batch, were each as long as the longest
-    if (__builtin_mul_overflow(s->per_device_train_batch_size, s->gradient_accumulation_steps, &batch) ||
-        __builtin_mul_overflow(batch, longest, &batch))
-        batch = INT64_MAX;
+    int64_t longest = request->cutoff_len, batch = largest_batch(request);
     int64_t tokens = s->micro_batch_tokens;
     if (tokens == 0) tokens = batch < TOKENS_USEFUL ? batch : TOKENS_USEFUL;
     if (tokens < longest) tokens = longest;
@@ -94,6 +100,7 @@ bool plan_make(Plan *plan, const PlanRequest *request, Error *error) {
     if (!plan->limit) plan->limit = (uint64_t)((double)plan_free_memory() * HOST_SHARE);
     if (!check_request(request, error)) return false;
     plan->sizes = choose_sizes(request);
+    plan->fused_update = request->settings->max_grad_norm == 0 && largest_batch(request) <= plan->sizes.tokens;
     bool lower = request->settings->gradient_checkpointing == CHECKPOINT_AUTO;
     for (;;) {
         if (!trainer_measure(plan, request->backend, request->config, request->settings, error)) return false;

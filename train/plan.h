@@ -27,7 +27,8 @@ typedef struct PlanComponent {
 typedef struct Plan {
     PassSizes sizes;
     bool evaluate_only;
-    int slots; // gamma + 2; 0 when nothing is trained
+    int slots;         // gamma + 2; 0 when nothing is trained
+    bool fused_update; // a block is updated as soon as its gradient is complete: no clipping, one sweep holds any step
     PlanComponent components[PLAN_COMPONENTS_MAX];
     int component_count;
     uint64_t device_bytes; // of the device arena

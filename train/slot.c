@@ -4,7 +4,6 @@
 
 void slot_take(Slot *slot, Arena *arena, int64_t elements, int64_t decayed) {
     *slot = (Slot){.block = -1, .elements = elements, .decayed = decayed};
-    slot->gradient = arena_take(arena, elements, sizeof(float));
     slot->m = arena_take(arena, elements, sizeof(float));
     slot->v = arena_take(arena, elements, sizeof(float));
     slot->low_bits = arena_take(arena, elements, sizeof(int16_t));

@@ -10,15 +10,13 @@ typedef struct Slot {
     int64_t elements;  // of that block
     int64_t decayed;   // elements [0, decayed) have weight decay
     int64_t steps;     // t: AdamW updates since the block entered
-    float *gradient;   // [elements] device memory, as all below
+    float *gradient;   // [elements] device memory, as all below; slots may share one, see ActiveSet
     float *m;          // [elements]
     float *v;          // [elements]
     int16_t *low_bits; // [elements]: (weight << 16) + low_bits is the fp32 master
 } Slot;
 
-#define SLOT_BYTES_PER_ELEMENT (3 * sizeof(float) + sizeof(int16_t))
-
-// Takes the state of a block of `elements`; the slot is free until slot_enter.
+// Takes the state of a block of `elements`, all but the gradient; the slot is free until slot_enter.
 void slot_take(Slot *slot, Arena *arena, int64_t elements, int64_t decayed);
 
 // The block becomes active: m = v = 0, t = 0, low bits 0, so that the master is the bf16 weight.

@@ -25,7 +25,8 @@ static bool take(Trainer *t, Plan *plan, Error *error) {
     if (!store_create(&t->store, &layout, &t->device, b->unified ? NULL : &t->host, error)) return false;
     note(plan, "weights (bf16)", &t->device, &t->host);
     if (!plan->evaluate_only) {
-        if (!active_create(&t->active, &method, t->settings, &layout, &t->device, &t->host, error)) return false;
+        if (!active_create(&t->active, &method, t->settings, &layout, plan->fused_update, &t->device, &t->host, error))
+            return false;
         note(plan, "gradients, m, v (fp32), low bits", &t->device, &t->host);
     }
     if (!passes_create(&t->passes, b, t->config, &t->store, &plan->sizes, &t->device, error)) return false;
@@ -78,38 +79,60 @@ static int64_t count_targets(const MicroBatch *batches, int64_t count) {
     return targets;
 }
 
-static void clear_gradients(Trainer *t) {
-    for (int block = 0; block < t->active.blocks; block++) {
-        Slot *slot = t->active.of_block[block];
-        t->gradients[block] = slot ? slot->gradient : NULL;
-        if (slot) t->backend->zero(t->backend, slot->gradient, (size_t)slot->elements * sizeof(float), NULL);
-    }
+static void clear_gradient(Trainer *t, const Slot *slot) {
+    t->backend->zero(t->backend, slot->gradient, (size_t)slot->elements * sizeof(float), NULL);
 }
 
-// Sweep after sweep: loss and gradients of the whole optimizer batch.
-static void accumulate(Trainer *t, const MicroBatch *batches, int64_t count, float scale) {
-    passes_begin(&t->passes);
-    for (int64_t first = 0; first < count; first += t->plan.sizes.sweep) {
-        int64_t some = count - first < t->plan.sizes.sweep ? count - first : t->plan.sizes.sweep;
-        passes_train(&t->passes, batches + first, some, scale, t->gradients);
-    }
-}
-
-// Norm over all active gradients, clip scale, AdamW on every slot; all on the device.
-static void update(Trainer *t, double learning_rate) {
-    Backend *b = t->backend;
-    b->zero(b, t->squares, sizeof(double), NULL);
+static void begin_step(Trainer *t) {
     for (int block = 0; block < t->active.blocks; block++) {
         const Slot *slot = t->active.of_block[block];
-        if (slot) b->sum_squares(b, t->squares, slot->gradient, slot->elements, NULL);
+        t->gradients[block] = slot ? slot->gradient : NULL;
+        if (slot) clear_gradient(t, slot);
     }
-    b->clip_finish(b, t->norm, t->clip_scale, t->skip, t->squares, t->passes.loss, (float)t->settings->max_grad_norm,
-                   NULL);
-    for (int block = 0; block < t->active.blocks; block++) {
-        Slot *slot = t->active.of_block[block];
-        if (slot)
-            slot_update(slot, b, store_acquire(&t->store, block), t->settings, learning_rate, t->clip_scale, t->skip);
+    t->backend->zero(t->backend, t->squares, sizeof(double), NULL);
+    passes_begin(&t->passes);
+}
+
+static void add_squares(Trainer *t, int block) {
+    const Slot *slot = t->active.of_block[block];
+    if (slot) t->backend->sum_squares(t->backend, t->squares, slot->gradient, slot->elements, NULL);
+}
+
+// Norm of the gradients so far, clip scale, and whether to skip; all on the device.
+static void finish_norm(Trainer *t) {
+    t->backend->clip_finish(t->backend, t->norm, t->clip_scale, t->skip, t->squares, t->passes.loss,
+                            (float)t->settings->max_grad_norm, NULL);
+}
+
+static void update_block(Trainer *t, int block) {
+    Slot *slot = t->active.of_block[block];
+    if (!slot) return;
+    slot_update(slot, t->backend, store_acquire(&t->store, block), t->settings, t->learning_rate, t->clip_scale,
+                t->skip);
+}
+
+// The fused update: the block's gradient is complete, nothing else of the step needs it or the block's weights, and the
+// buffer is wanted for the next block. A norm that is not finite leaves this block and all later ones as they were.
+static void update_at_once(void *trainer, int block) {
+    Trainer *t = trainer;
+    add_squares(t, block);
+    finish_norm(t);
+    update_block(t, block);
+    clear_gradient(t, t->active.of_block[block]);
+}
+
+// Sweep after sweep: loss and gradients of the whole optimizer batch, then AdamW on every slot.
+static void sweep_and_update(Trainer *t, const MicroBatch *batches, int64_t count, float scale) {
+    bool fused = t->plan.fused_update;
+    GradientSink sink = {t->gradients, fused ? update_at_once : NULL, t};
+    for (int64_t first = 0; first < count; first += t->plan.sizes.sweep) {
+        int64_t some = count - first < t->plan.sizes.sweep ? count - first : t->plan.sizes.sweep;
+        passes_train(&t->passes, batches + first, some, scale, &sink);
     }
+    if (fused) return;
+    for (int block = 0; block < t->active.blocks; block++) add_squares(t, block);
+    finish_norm(t);
+    for (int block = 0; block < t->active.blocks; block++) update_block(t, block);
 }
 
 bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBatch *batches, int64_t count,
@@ -117,10 +140,13 @@ bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBat
     Backend *b = t->backend;
     int64_t targets = count_targets(batches, count);
     if (targets == 0) return error_set(error, "step %lld: no target token in its examples", (long long)step + 1);
+    if (t->plan.fused_update && count > t->plan.sizes.sweep)
+        return error_set(error, "step %lld: its examples do not fit the one sweep that was planned",
+                         (long long)step + 1);
     active_update(&t->active, &t->store, step);
-    clear_gradients(t);
-    accumulate(t, batches, count, (float)(1 / (double)targets));
-    update(t, learning_rate);
+    begin_step(t);
+    t->learning_rate = learning_rate;
+    sweep_and_update(t, batches, count, (float)(1 / (double)targets));
     double loss;
     float norm;
     int32_t skip;

@@ -15,7 +15,8 @@ typedef struct Trainer {
     BlockStore store;
     ActiveSet active;
     Passes passes;
-    float **gradients; // [blocks] of the active slots, NULL when frozen; refilled each step
+    double learning_rate; // of the step that is being taken
+    float **gradients;    // [blocks] of the active slots, NULL when frozen; refilled each step
     // device memory, one element each
     double *squares;   // sum of squares of the active gradients
     float *norm;       // their norm
