@@ -1,10 +1,21 @@
 # lisa: `make` builds ./lisa, `make help` lists the rest. Nothing is installed by `make` itself; `make deps` does that.
 
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CXX ?= g++
 BUILD ?= build
 PREFIX ?= /usr/local
 SANITIZE ?=
+V ?=
+
+# As many jobs as there are processors, unless -j says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+# $(call say,CC,file) before a command prints this instead of the command; V=1 prints the commands.
+say = $(if $(V),,@printf '%-5s %s\n' $(1) $(2);)
 
 FOLDERS := base kernels kernels/cpu tokenizer data model train cli
 C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
@@ -32,16 +43,20 @@ OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/%.o)
 PROGRAM := $(if $(filter build,$(BUILD)),lisa,$(BUILD)/lisa)
 
 .DEFAULT_GOAL := all
-.PHONY: all check-deps deps test demo fuzz bench install format check-format check-includes tidy clean help FORCE
+.PHONY: all check-deps check-fuzz-deps deps test demo fuzz bench install format check-format check-includes tidy clean help FORCE
 
-all: $(PROGRAM)
+all: $(PROGRAM) ## build ./lisa (what make alone does)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
-	@echo "SANITIZE=address,undefined, CC=clang, BUILD=dir, PREFIX=dir are settings, as in: make SANITIZE=address,undefined test"
+	@echo "settings: CC=clang CXX=clang++ BUILD=dir PREFIX=dir SANITIZE=address,undefined V=1 (show whole commands)"
+	@echo "as in:    make SANITIZE=address,undefined test"
 
 check-deps:
-	@tests/check_deps "$(CC)" "$(CXX)" $(APT_PACKAGES)
+	@tests/check_deps "$(CC)" "$(CXX)" $(APT_PACKAGES) || { echo "      (make deps does that)" >&2; exit 1; }
+
+check-fuzz-deps:
+	@tests/check_deps "$(FUZZ_CLANG)" "$(FUZZ_CLANG:clang%=clang++%)" clang-14 libclang-rt-14-dev $(APT_PACKAGES)
 
 deps: ## install the packages that the build and the tests need (apt, with sudo when not root)
 	@tests/install_deps $(APT_PACKAGES)
@@ -51,11 +66,11 @@ $(BUILD)/kernels/cpu/%.o: LOOPS = -O3 -fno-math-errno -fno-trapping-math
 
 $(BUILD)/%.o: %.c | check-deps
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c $< -o $@
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -c $< -o $@
 
 $(BUILD)/%.o: %.cc | check-deps
 	@mkdir -p $(@D)
-	$(CXX) $(ALL_CXXFLAGS) -c $< -o $@
+	$(call say,CXX,$<) $(CXX) $(ALL_CXXFLAGS) -c $< -o $@
 
 # The commit is compiled into main.c alone; the header changes only when the commit does.
 $(BUILD)/version.h: FORCE
@@ -68,11 +83,11 @@ $(BUILD)/main.o: $(BUILD)/version.h
 $(BUILD)/main.o: ALL_CFLAGS += -I$(BUILD)
 
 $(PROGRAM): $(OBJECTS) $(BUILD)/main.o
-	$(LINK) $^ $(LIBRARIES) -o $@
+	$(call say,LINK,$@) $(LINK) $^ $(LIBRARIES) -o $@
 
 # Every tests/test_*.c is one cmocka program.
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS)
-	$(LINK) $^ -lcmocka $(LIBRARIES) -o $@
+	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
 .SECONDARY:
 tests: $(PROGRAM) $(TESTS:%=$(BUILD)/tests/%)
@@ -95,16 +110,16 @@ FUZZ_OBJECTS := $(C_SOURCES:%.c=$(BUILD)/fuzz/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/f
 FUZZ_CLANG ?= clang
 FUZZ_PROGRAMS := $(FUZZERS:%=$(BUILD)/fuzz/%)
 
-$(BUILD)/fuzz/%.o: %.c
+$(BUILD)/fuzz/%.o: %.c | check-fuzz-deps
 	@mkdir -p $(@D)
-	$(FUZZ_CLANG) -std=c11 -D_GNU_SOURCE -ffp-contract=off -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
+	$(call say,CC,$<) $(FUZZ_CLANG) -std=c11 -D_GNU_SOURCE -ffp-contract=off -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
 
-$(BUILD)/fuzz/%.o: %.cc
+$(BUILD)/fuzz/%.o: %.cc | check-fuzz-deps
 	@mkdir -p $(@D)
-	$(FUZZ_CLANG:clang%=clang++%) -std=c++17 -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
+	$(call say,CXX,$<) $(FUZZ_CLANG:clang%=clang++%) -std=c++17 -MMD -MP $(FUZZ_FLAGS) -c $< -o $@
 
 $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/tests/fuzz/fuzz_%.o $(FUZZ_OBJECTS)
-	$(FUZZ_CLANG:clang%=clang++%) -pthread -fsanitize=fuzzer,address,undefined $^ $(LIBRARIES) -o $@
+	$(call say,LINK,$@) $(FUZZ_CLANG:clang%=clang++%) -pthread -fsanitize=fuzzer,address,undefined $^ $(LIBRARIES) -o $@
 
 fuzz: $(FUZZ_PROGRAMS) ## run each parser's fuzz target for FUZZ_SECONDS (needs clang and libclang-rt)
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
@@ -113,7 +128,7 @@ bench: all ## measure a training step against the machine's own matrix multiplic
 	@bench/run
 
 install: all ## copy the program to PREFIX/bin
-	install -D -m 755 lisa $(DESTDIR)$(PREFIX)/bin/lisa
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/lisa
 
 STYLED := $(shell git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh' 2>/dev/null)
 format: ## rewrite the sources in the house style
