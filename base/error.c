@@ -35,6 +35,10 @@ bool error_hint(Error *error, const char *format, ...) {
     return false;
 }
 
+bool error_hint_if_none(Error *error, const char *hint) {
+    return *error->hint ? false : error_hint(error, "%s", hint);
+}
+
 bool error_context(Error *error, const char *format, ...) {
     char before[sizeof error->text], whole[2 * sizeof error->text + 4];
     va_list arguments;

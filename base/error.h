@@ -23,6 +23,8 @@ bool error_set(Error *error, const char *format, ...) __attribute__((format(prin
 bool error_usage(Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // Gives the message its hint: `error_set(...); return error_hint(...);`
 bool error_hint(Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// Gives it a hint only where it has none: for a caller that knows what kind of thing went wrong.
+bool error_hint_if_none(Error *error, const char *hint);
 // Puts "context: " before the message, for a caller that knows more about where it happened.
 bool error_context(Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // "what path: the text of errno", with a hint where the errno has an obvious one (no space, no permission, no such

@@ -27,27 +27,31 @@ static bool read_prompt(const Options *options, Buffer *prompt, Error *error) {
     return true;
 }
 
+static bool not_text(Error *error) {
+    error_usage(error, "prompt: not UTF-8 text");
+    return error_hint(error, "convert it first, as in: iconv -f LATIN1 -t UTF-8 prompt.txt | lisa generate ...");
+}
+
 static bool encode_prompt(const Speaker *speaker, const Options *options, const Buffer *prompt, TokenList *ids,
                           Error *error) {
     const Tokenizer *tokenizer = speaker->setup.tokenizer;
     if (!utf8_valid(buffer_string(prompt), prompt->size) || strlen(buffer_string(prompt)) != prompt->size)
-        return error_usage(error, "prompt: not UTF-8 text");
+        return not_text(error);
     if (!options->raw) {
         Message message = {.role = ROLE_USER, .text = buffer_string(prompt)};
         return speaker_encode(speaker, &message, 1, ids, error);
     }
     if (tokenizer_adds_bos(tokenizer) && !token_list_append(ids, tokenizer_bos(tokenizer), error)) return false;
     if (!tokenizer_encode(tokenizer, buffer_string(prompt), prompt->size, TEXT_FIRST, ids, error)) return false;
-    return ids->count > 0 || error_usage(error, "prompt: empty");
+    if (ids->count > 0) return true;
+    error_usage(error, "prompt: empty");
+    return error_hint(error, "add -p \"the beginning of a text\", or leave out --raw");
 }
 
 static bool print_json(const Answer *answer, Error *error) {
     Report report;
     report_start(&report);
-    // A cut answer may end inside a character.
-    size_t size = answer->text.size;
-    while (size && !utf8_valid(answer->text.data, size)) size--;
-    report_value(&report, "text", json_stringn(buffer_string(&answer->text), size));
+    report_value(&report, "text", json_stringn(buffer_string(&answer->text), answer->text.size));
     report_integer(&report, "prompt_tokens", answer->prompt_tokens);
     report_integer(&report, "new_tokens", answer->new_tokens);
     report_text(&report, "finish_reason", answer->end == ANSWER_ENDED ? "stop" : "length");

@@ -12,18 +12,20 @@
 static json_t *example_json(const Dataset *dataset, int64_t e, const Tokenizer *tokenizer, Error *error) {
     int64_t token = dataset->starts[e], end = dataset->starts[e + 1], targets = 0;
     json_t *parts = json_array();
-    Buffer text = BUFFER_EMPTY;
-    bool good = true, trained;
+    Buffer text = BUFFER_EMPTY, shown = BUFFER_EMPTY;
+    bool good = true, trained = false;
     for (int64_t t = token; t < end; t++) targets += dataset->trained[t];
     while (token < end && good) {
         buffer_clear(&text);
         good = preview_run(dataset, tokenizer, &token, end, &text, &trained, error);
-        // a run that ends inside a character is shown without its last bytes
-        while (text.size && !utf8_valid(text.data, text.size)) text.size--;
+        // a run may begin or end inside a character
+        buffer_clear(&shown);
+        good = good && utf8_append(&shown, buffer_string(&text), text.size, error);
         json_array_append_new(
-            parts, json_pack("{s:s%, s:b}", "text", buffer_string(&text), text.size, "trained", (int)trained));
+            parts, json_pack("{s:s%, s:b}", "text", buffer_string(&shown), shown.size, "trained", (int)trained));
     }
     buffer_free(&text);
+    buffer_free(&shown);
     json_t *example = json_pack("{s:I, s:I, s:o}", "tokens", (json_int_t)(end - dataset->starts[e]), "trained_tokens",
                                 (json_int_t)targets, "parts", parts);
     if (good) return example;

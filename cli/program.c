@@ -69,6 +69,12 @@ static bool run_command(const Command *command, int argc, char *const *argv, int
     return good;
 }
 
+static void hint_at_help(const char *command, Error *error) {
+    char hint[128];
+    snprintf(hint, sizeof hint, "lisa %s --help lists the options and their values", command);
+    error_hint_if_none(error, hint);
+}
+
 int program_run(const Command *commands, int count, const char *version, int argc, char *const *argv) {
     if (argc < 2) {
         print_usage(stderr, commands, count);
@@ -91,6 +97,7 @@ int program_run(const Command *commands, int count, const char *version, int arg
         if ((fflush(stdout) || ferror(stdout)) && good) good = error_system(&error, "cannot write to", "stdout");
         if (good) return exit_code;
         log_progress(NULL);
+        if (error.exit_code == ERROR_EXIT_USAGE) hint_at_help(name, &error);
         print_error(&error);
         return exit_code_of(&error);
     }

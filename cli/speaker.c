@@ -1,6 +1,7 @@
 // speaker.c - see speaker.h.
 #include "cli/speaker.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,10 +136,27 @@ static size_t incomplete_tail(const char *text, size_t size) {
 }
 
 // Shows what is complete of the answer; *shown: bytes shown so far.
-static void show(const Answer *answer, AnswerPiece *piece, size_t *shown, bool last) {
+static bool show(const Answer *answer, AnswerPiece *piece, size_t *shown, bool last, Error *error) {
     size_t size = answer->text.size - (last ? 0 : incomplete_tail(answer->text.data, answer->text.size));
-    if (piece && size > *shown) piece(answer->text.data + *shown, size - *shown);
-    if (size > *shown) *shown = size;
+    if (!piece || size <= *shown) return true;
+    Buffer text = BUFFER_EMPTY;
+    bool good = utf8_append(&text, answer->text.data + *shown, size - *shown, error);
+    if (good) piece(text.data, text.size);
+    buffer_free(&text);
+    *shown = size;
+    return good;
+}
+
+// The text is fed to the tokenizer again when the conversation goes on, so it must be UTF-8.
+static bool mend(Buffer *text, Error *error) {
+    Buffer mended = BUFFER_EMPTY;
+    if (!utf8_append(&mended, buffer_string(text), text->size, error)) {
+        buffer_free(&mended);
+        return false;
+    }
+    buffer_free(text);
+    *text = mended;
+    return true;
 }
 
 static void drop_space(Buffer *text) {
@@ -147,12 +165,17 @@ static void drop_space(Buffer *text) {
     text->size--;
 }
 
+static bool no_numbers(Error *error) {
+    error_set(error, "the model gives no numbers as logits: its weights are damaged");
+    return error_hint(error, "get the model again, or train it again with a lower learning_rate");
+}
+
 static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Error *error) {
     size_t shown = 0;
     answer->end = ANSWER_CUT;
     while (answer->new_tokens < speaker->max_new_tokens && speaker->fed.count < speaker->decoder.capacity) {
         int32_t id = sampler_next(&speaker->sampler, speaker->logits, speaker->fed.count);
-        if (id < 0) return error_set(error, "the model gives no numbers as logits; its weights are damaged");
+        if (id < 0) return no_numbers(error);
         if (is_stop(speaker, id)) {
             answer->end = ANSWER_ENDED;
             break;
@@ -161,11 +184,10 @@ static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Er
         if (!tokenizer_decode(speaker->setup.tokenizer, id, false, &answer->text, error)) return false;
         // The first token of an answer brings the space that SentencePiece puts before a word.
         if (answer->new_tokens == 1 && !speaker->raw) drop_space(&answer->text);
-        if (answer->text.size) show(answer, piece, &shown, false);
+        if (answer->text.size && !show(answer, piece, &shown, false, error)) return false;
         if (!feed(speaker, &id, 1, error)) return false;
     }
-    if (answer->text.size) show(answer, piece, &shown, true);
-    return true;
+    return (!answer->text.size || show(answer, piece, &shown, true, error)) && mend(&answer->text, error);
 }
 
 bool speaker_answer(Speaker *speaker, const TokenList *prompt, AnswerPiece *piece, Answer *answer, Error *error) {

@@ -23,7 +23,7 @@ typedef struct Speaker {
 typedef enum { ANSWER_ENDED, ANSWER_CUT } AnswerEnd; // by an end token; by max_new_tokens or the room there is
 
 typedef struct Answer {
-    Buffer text; // without the end token
+    Buffer text; // without the end token; UTF-8 whatever the model said
     int64_t prompt_tokens;
     int64_t new_tokens;
     double seconds; // of both

@@ -1,7 +1,9 @@
 // train.c - `lisa train`: a training run from its options to the trained model in output_dir.
+#include "base/files.h"
 #include "base/numbers.h"
 #include "cli/command.h"
 #include "cli/forecast.h"
+#include "cli/option_values.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/setup.h"
@@ -12,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 // All that a run holds.
 typedef struct Job {
@@ -23,8 +26,9 @@ typedef struct Job {
     Buffer jinja; // the chat template for the output
     CheckpointFacts facts;
     Trainer trainer;
-    char *resume;  // the checkpoint to go on from; NULL: none
-    int64_t first; // optimizer steps done before this process
+    bool made_folder; // output_dir was not there before
+    char *resume;     // the checkpoint to go on from; NULL: none
+    int64_t first;    // optimizer steps done before this process
     RunResult result;
 } Job;
 
@@ -51,15 +55,31 @@ static bool open_job(Job *job, Error *error) {
     return plan_make(&job->plan, &request, error);
 }
 
+// Takes the checkpoint that is named instead of the newest one.
+static bool take_checkpoint(Job *job, const char *name, Error *error) {
+    char *manifest = path_join(name, "manifest.json");
+    bool good = manifest && path_exists(manifest);
+    free(manifest);
+    if (!good) {
+        error_set(error, "resume_from_checkpoint: %s is no checkpoint: it has no manifest.json", name);
+        return error_hint(error, "give a folder checkpoint-<step> of an output_dir, or true for its newest one");
+    }
+    free(job->resume);
+    job->resume = strdup(name);
+    return job->resume || error_memory(error, "resume_from_checkpoint", strlen(name) + 1);
+}
+
 static bool find_checkpoint(Job *job, Error *error) {
     const TrainSettings *train = &job->options->train;
     const char *given = train->resume_from_checkpoint;
-    bool overwrite = train->overwrite_output_dir && !given;
+    int truth = given ? truth_of(given) : 0; // the Trainer takes true and false as well
+    bool overwrite = train->overwrite_output_dir && truth == 0;
+    job->made_folder = !path_exists(train->output_dir);
     if (!checkpoint_prepare_folder(train->output_dir, overwrite, &job->resume, error)) return false;
-    if (!given) return true;
-    free(job->resume);
-    job->resume = strdup(given);
-    return job->resume || error_memory(error, "resume_from_checkpoint", strlen(given) + 1);
+    if (truth < 0) return take_checkpoint(job, given, error);
+    if (truth == 0 || job->resume) return true;
+    error_set(error, "resume_from_checkpoint: there is no checkpoint in %s", train->output_dir);
+    return error_hint(error, "leave resume_from_checkpoint out to start from the model");
 }
 
 // What every checkpoint of the run is written with.
@@ -172,7 +192,8 @@ static bool tell_of_stop(const Job *job, Error *error) {
     bool saved = steps > job->first;
     bool good = buffer_text(&command, buffer_string(&job->options->command_line), error);
     // where the same command would begin somewhere else
-    if (good && saved && (train->overwrite_output_dir || train->resume_from_checkpoint))
+    const char *given = train->resume_from_checkpoint;
+    if (good && saved && (train->overwrite_output_dir || (given && truth_of(given) < 0)))
         good =
             buffer_format(&checkpoint, error, "resume_from_checkpoint=%s/checkpoint-%lld", train->output_dir, steps) &&
             buffer_byte(&command, ' ', error) && buffer_shell_word(&command, buffer_string(&checkpoint), error);
@@ -215,6 +236,7 @@ int command_train(const Options *options, Error *error) {
         gather_facts(&job, error) &&
         trainer_create(&job.trainer, job.backend, job.setup.config, &options->train, &job.plan, error) &&
         load_state(&job, error) && tell_what_follows(&job, error) && run_job(&job, error) && report_job(&job, error);
+    if (!good && job.made_folder) rmdir(options->train.output_dir); // which fails unless it is empty
     int exit_code = !good ? ERROR_EXIT_FAILED : job.result.stopped ? EXIT_SAVED : 0;
     close_job(&job);
     return exit_code;

@@ -116,7 +116,10 @@ static bool first_record(JsonStream *stream, const char *path, Buffer *text, Jso
         if (!json_stream_next(stream, text, place, &found, error)) return false;
         if (found && utf8_valid(text->data, text->size)) return true;
         if (found) continue;
-        if (!any) return error_set(error, "%s: the file has no records", path);
+        if (!any) {
+            error_set(error, "%s: the file has no records", path);
+            return error_hint(error, "give a data set with at least one record (dataset)");
+        }
         error_set(error, "%s: no record is valid UTF-8", path);
         return error_hint(error, "convert it: iconv -f LATIN1 -t UTF-8 '%s' > '%s.utf8' (with its encoding for LATIN1)",
                           path, path);

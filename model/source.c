@@ -143,6 +143,9 @@ ModelSource *model_source_open(const char *name, bool config_only, Error *error)
     bool ok = open_name(source, name, config_only, error) && block_layout(&source->layout, &source->config, error);
     bool has_weights = source->kind == SOURCE_GGUF || !config_only;
     if (ok && (!has_weights || locate_tensors(source, error))) return source;
+    error_hint_if_none(error,
+                       "the model's files are damaged, or of a kind that lisa does not read; download them again "
+                       "or take another model");
     model_source_close(source);
     return NULL;
 }

@@ -18,10 +18,14 @@ bool source_is_pickle_name(const char *name) {
 bool source_refuse_pickle(const char *path, const char *name, Error *error) {
     error_set(error, "%s: %s is a pickle checkpoint; reading one can run code that it contains, so it is refused", path,
               name);
+    // transformers wants the folder
+    const char *slash = path_is_directory(path) ? path + strlen(path) : strrchr(path, '/');
+    int length = slash ? (int)(slash - path) : 1;
+    const char *folder = slash ? path : ".";
     return error_hint(error,
                       "convert it once, if you trust it: python3 -c \"from transformers import AutoModelForCausalLM as "
-                      "M; M.from_pretrained('%s').save_pretrained('%s-safetensors', safe_serialization=True)\"",
-                      path, path);
+                      "M; M.from_pretrained('%.*s').save_pretrained('%.*s-safetensors', safe_serialization=True)\"",
+                      length, folder, length, folder);
 }
 
 // No safetensors: says what is there instead.

@@ -1,4 +1,5 @@
 // test_base.c - buffers, numbers, random numbers, threads, files, JSON.
+#include "base/utf8.h"
 #include "tests/support.h"
 
 #include "base/buffer.h"
@@ -172,8 +173,51 @@ static void json_errors_name_the_place(void **state) {
     json_decref(object);
 }
 
+static void shell_words_are_quoted_where_needed(void **state) {
+    (void)state;
+    static const char *const words[][2] = {{"lr=1e-3", "lr=1e-3"},
+                                           {"/a/b_c.json,d", "/a/b_c.json,d"},
+                                           {"", "''"},
+                                           {"two words", "'two words'"},
+                                           {"it's", "'it'\\''s'"},
+                                           {"$HOME", "'$HOME'"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        Error error = {0};
+        Buffer buffer = BUFFER_EMPTY;
+        check(buffer_shell_word(&buffer, words[i][0], &error), &error);
+        assert_string_equal(buffer_string(&buffer), words[i][1]);
+        buffer_free(&buffer);
+    }
+}
+
+// What is no character becomes U+FFFD, byte by byte; a surrogate, an overlong form and a cut character are none.
+static void text_is_mended(void **state) {
+    (void)state;
+#define BAD "\xef\xbf\xbd"
+    static const char *const texts[][2] = {
+        {"", ""},
+        {"a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
+        {"\xff"
+         "a\x80",
+         BAD "a" BAD},
+        {"\xc0\xaf", BAD BAD},
+        {"\xed\xa0\x80", BAD BAD BAD},
+        {"x\xe2\x82", "x" BAD BAD}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        Error error = {0};
+        Buffer buffer = BUFFER_EMPTY;
+        check(utf8_append(&buffer, texts[i][0], strlen(texts[i][0]), &error), &error);
+        assert_string_equal(buffer_string(&buffer), texts[i][1]);
+        assert_true(utf8_valid(buffer_string(&buffer), buffer.size));
+        assert_int_equal(utf8_valid(texts[i][0], strlen(texts[i][0])), !strcmp(texts[i][0], texts[i][1]));
+        buffer_free(&buffer);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shell_words_are_quoted_where_needed),
+        cmocka_unit_test(text_is_mended),
         cmocka_unit_test(buffer_grows_and_stays_terminated),
         cmocka_unit_test(every_half_survives_the_way_through_float),
         cmocka_unit_test(sizes_are_read_and_written),

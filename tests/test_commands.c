@@ -181,8 +181,11 @@ static void test_messages(void **state) {
     assert_int_equal(run.exit_code, 2);
     assert_int_equal(strncmp(run.err, expected, strlen(expected)), 0);
     run_free(&run);
-    ends_with(RUN("generate", model, "--raw", "-p", "\xff"), 2, "lisa: error: prompt: not UTF-8 text\n");
-    ends_with(RUN("generate", model, "--raw", "-p", ""), 2, "lisa: error: prompt: empty\n");
+    ends_with(RUN("generate", model, "--raw", "-p", "\xff"), 2,
+              "lisa: error: prompt: not UTF-8 text\nHINT: convert it first, as in: iconv -f LATIN1 -t UTF-8 prompt.txt "
+              "| lisa generate ...\n");
+    ends_with(RUN("generate", model, "--raw", "-p", ""), 2,
+              "lisa: error: prompt: empty\nHINT: add -p \"the beginning of a text\", or leave out --raw\n");
     run = RUN("train", "-m", model, "--template", "alpaca", "--dataset", data, "-o", output, "memory_limit=64K");
     assert_int_equal(run.exit_code, 1);
     assert_non_null(strstr(run.err, "of memory, 64.0 KiB can be used\n"));

@@ -112,6 +112,8 @@ Tokenizer *tokenizer_open(const char *path, int64_t vocabulary, Error *error) {
     bool ok = path_is_directory(path) ? tokenizer_read_directory(tokenizer, path, error)
                                       : tokenizer_read_gguf(tokenizer, path, error);
     if (ok && tokenizer_finish(tokenizer, vocabulary, error)) return tokenizer;
+    error_hint_if_none(error, "the tokenizer's files are damaged, or of a kind that lisa does not read; download them "
+                              "again or take another model");
     tokenizer_close(tokenizer);
     return NULL;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#define DATA_KEY   "training data (CRC-32 of its tokens)"
 #define STATE_FILE "lisa_state.safetensors"
 #define STATE_PART ((int64_t)1 << 22) // elements copied from the device at a time
 
@@ -33,7 +34,7 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
     json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2));
     json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon));
     json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm));
-    json_object_set_new(all, "training data (CRC-32 of its tokens)", json_integer(crc));
+    json_object_set_new(all, DATA_KEY, json_integer(crc));
     return all;
 }
 
@@ -48,8 +49,12 @@ static bool compare_settings(const json_t *saved, const TrainSettings *settings,
         char *was = before ? json_dumps(before, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
         char *is = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         error_set(error, "%s was made with %s %s, this run has %s", path, name, was ? was : "absent", is ? is : "?");
-        ok = error_hint(error, "give the old value to go on from it, name another output_dir to start a new run, or "
-                               "overwrite_output_dir=true to start anew in this one");
+        ok = error_hint(error,
+                        "%s, name another output_dir to start a new run, or overwrite_output_dir=true to start "
+                        "anew in this one",
+                        strcmp(name, DATA_KEY) ? "give the old value to go on from it"
+                                               : "to go on from it, give the same data and the same choices about it "
+                                                 "(cutoff_len, template, val_size, packing, ...)");
         free(was);
         free(is);
         break;
