@@ -141,7 +141,7 @@ check-includes: ## fail when a folder includes one above it
 	@tests/check_includes
 
 tidy: ## clang-tidy over the sources
-	@clang-tidy-14 --quiet $(C_SOURCES) main.c -- -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)
+	@printf '%s\0' $(C_SOURCES) main.c | xargs -0 -n 4 -P "$$(nproc)" sh -c 'clang-tidy-14 --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)' sh
 
 clean: ## remove what was built
 	rm -rf build lisa

@@ -27,6 +27,7 @@ typedef struct Job {
     CheckpointFacts facts;
     Trainer trainer;
     bool made_folder; // output_dir was not there before
+    bool starts_anew; // overwrite_output_dir: no checkpoint is looked for
     char *resume;     // the checkpoint to go on from; NULL: none
     int64_t first;    // optimizer steps done before this process
     RunResult result;
@@ -73,13 +74,20 @@ static bool find_checkpoint(Job *job, Error *error) {
     const TrainSettings *train = &job->options->train;
     const char *given = train->resume_from_checkpoint;
     int truth = given ? truth_of(given) : 0; // the Trainer takes true and false as well
-    bool overwrite = train->overwrite_output_dir && truth == 0;
+    job->starts_anew = train->overwrite_output_dir && truth == 0;
     job->made_folder = !path_exists(train->output_dir);
-    if (!checkpoint_prepare_folder(train->output_dir, overwrite, &job->resume, error)) return false;
+    if (job->starts_anew) return directory_create(train->output_dir, error) || error_context(error, "output_dir");
+    if (!checkpoint_prepare_folder(train->output_dir, false, &job->resume, error)) return false;
     if (truth < 0) return take_checkpoint(job, given, error);
     if (truth == 0 || job->resume) return true;
     error_set(error, "resume_from_checkpoint: there is no checkpoint in %s", train->output_dir);
     return error_hint(error, "leave resume_from_checkpoint out to start from the model");
+}
+
+// An earlier run's results go when all that this run needs has been read: a misspelt data set must not cost them.
+static bool clear_output(Job *job, Error *error) {
+    if (!job->starts_anew) return true;
+    return checkpoint_prepare_folder(job->options->train.output_dir, true, &job->resume, error);
 }
 
 // What every checkpoint of the run is written with.
@@ -235,7 +243,8 @@ int command_train(const Options *options, Error *error) {
         setup_load_data(&job.setup, &options->data, options->train.seed, job.backend->threads, &job.data, error) &&
         gather_facts(&job, error) &&
         trainer_create(&job.trainer, job.backend, job.setup.config, &options->train, &job.plan, error) &&
-        load_state(&job, error) && tell_what_follows(&job, error) && run_job(&job, error) && report_job(&job, error);
+        load_state(&job, error) && clear_output(&job, error) && tell_what_follows(&job, error) &&
+        run_job(&job, error) && report_job(&job, error);
     if (!good && job.made_folder) rmdir(options->train.output_dir); // which fails unless it is empty
     int exit_code = !good ? ERROR_EXIT_FAILED : job.result.stopped ? EXIT_SAVED : 0;
     close_job(&job);

@@ -206,6 +206,20 @@ static void stopped_runs_print_the_command_that_resumes(void **state) {
     remove_folder(output);
 }
 
+// overwrite_output_dir removes an earlier run's results only when the new run can start.
+static void a_run_that_cannot_start_removes_nothing(void **state) {
+    (void)state;
+    char *output = path_join(folder, "precious");
+    Run run = run_lisa(ARGUMENTS(output));
+    assert_int_equal(run.exit_code, 0);
+    run_free(&run);
+    run = run_lisa(ARGUMENTS(output, "overwrite_output_dir=true", "dataset=no_such_data"));
+    assert_int_equal(run.exit_code, 1);
+    run_free(&run);
+    assert_ended_the_same(output);
+    remove_folder(output);
+}
+
 // From a checkpoint that is not the newest, and into another folder.
 static void any_checkpoint_can_be_gone_on_from(void **state) {
     (void)state;
@@ -273,6 +287,7 @@ int main(void) {
         cmocka_unit_test(second_signal_leaves_at_once),
         cmocka_unit_test(a_reader_that_leaves_does_not_end_the_run),
         cmocka_unit_test(stopped_runs_print_the_command_that_resumes),
+        cmocka_unit_test(a_run_that_cannot_start_removes_nothing),
         cmocka_unit_test(any_checkpoint_can_be_gone_on_from),
         cmocka_unit_test(full_disk_leaves_the_last_checkpoint),
     };
