@@ -101,7 +101,7 @@ test: ## build and run every test; the last line counts them
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
-	@examples/demo
+	@examples/demo $(MODEL)
 
 # Every tests/fuzz/fuzz_*.c is one libFuzzer target over objects of its own, made by clang with all checks.
 FUZZ_SECONDS ?= 30
