@@ -89,7 +89,9 @@ static bool check_counts(const Loader *loader, Error *error) {
     if (loader->builder.dataset.count > 0) return true;
     error_set(error, "the data set %s%s is empty: it has no usable record", sources->items[0].path,
               sources->count > 1 ? ", ..." : "");
-    return error_hint(error, "give a data set with at least one record (dataset)");
+    return error_hint(error, "%s",
+                      bad ? "mend the records that are named above, or raise cutoff_len where it leaves no target"
+                          : "give a data set with at least one record (dataset)");
 }
 
 bool dataset_load(const LoadRequest *request, Dataset *dataset, RecordCounts *counts, Error *error) {

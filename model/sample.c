@@ -18,11 +18,14 @@ void sampler_free(Sampler *sampler) {
     *sampler = (Sampler){0};
 }
 
+// -1 when one of them is not a number, or the largest not finite.
 static int32_t largest(const float *logits, int64_t vocabulary) {
-    int32_t best = -1;
-    for (int64_t i = 0; i < vocabulary; i++)
-        if (!isnan(logits[i]) && (best < 0 || logits[i] > logits[best])) best = (int32_t)i;
-    return best;
+    int32_t best = 0;
+    for (int64_t i = 0; i < vocabulary; i++) {
+        if (isnan(logits[i])) return -1;
+        if (logits[i] > logits[best]) best = (int32_t)i;
+    }
+    return isfinite(logits[best]) ? best : -1;
 }
 
 // Larger first, then the smaller id, so that the order is the same everywhere.
@@ -54,7 +57,7 @@ static int64_t gather(const Sampler *s, const float *logits, float top, double *
 
 int32_t sampler_next(const Sampler *s, const float *logits, int64_t position) {
     int32_t best = largest(logits, s->vocabulary);
-    if (best < 0 || s->temperature == 0 || !isfinite(logits[best])) return best;
+    if (best < 0 || s->temperature == 0) return best;
     double total, nucleus = 0;
     int64_t count = gather(s, logits, logits[best], &total), size = 0;
     while (size < count && nucleus < s->top_p * total) nucleus += (double)s->candidates[size++].weight;

@@ -23,5 +23,5 @@ bool sampler_create(Sampler *sampler, int64_t vocabulary, double temperature, do
 void sampler_free(Sampler *sampler);
 
 // The id of the next token; logits: [vocabulary]. A function of (logits, seed, position). With temperature 0 the
-// smallest of equally likely ids. -1 when no logit is a number.
+// smallest of equally likely ids. -1 when a logit is not a number or the largest is not finite: damaged weights.
 int32_t sampler_next(const Sampler *sampler, const float *logits, int64_t position);

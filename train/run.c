@@ -146,13 +146,19 @@ static bool name_sequences(const RunState *s, Buffer *text, Error *error) {
     return ok;
 }
 
+// The sign of what is no number says nothing.
+static double unsigned_nan(double value) {
+    return isnan(value) ? fabs(value) : value;
+}
+
 static bool not_finite(const RunState *s, Error *error) {
     Buffer names = BUFFER_EMPTY;
     if (name_sequences(s, &names, error)) {
         error_set(error,
                   "step %lld: the loss is %g and the gradient norm %g, not finite numbers; nothing was updated (its "
                   "examples: %s)",
-                  (long long)s->step + 1, s->report.loss, s->report.grad_norm, buffer_string(&names));
+                  (long long)s->step + 1, unsigned_nan(s->report.loss), unsigned_nan(s->report.grad_norm),
+                  buffer_string(&names));
         error_hint(error,
                    "lower learning_rate (now %g), or look at these examples with lisa preview; the last checkpoint "
                    "is untouched",
