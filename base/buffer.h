@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 typedef struct Buffer {
-    char *data;      // NULL when empty and never grown; use buffer_text for a string that is never NULL
+    char *data;      // NULL when empty and never grown; use buffer_string for a string that is never NULL
     size_t size;     // bytes in use, the NUL not counted
     size_t capacity; // bytes allocated
 } Buffer;

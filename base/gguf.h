@@ -70,7 +70,6 @@ bool gguf_parse(GgufFile *file, const void *data, size_t size, const char *where
 void gguf_close(GgufFile *file); // a zeroed file is allowed
 
 const GgufTensor *gguf_tensor(const GgufFile *file, const char *name); // NULL when there is none
-const GgufValue *gguf_value(const GgufFile *file, const char *key);    // NULL when there is none
 
 // Scalar values. A missing key leaves *value as it was and is no error; a value of another kind is one.
 // Integers of every width are taken, also by gguf_get_number.

@@ -16,7 +16,8 @@ static int compare_key(const void *name, const void *value) {
     return order ? order : (a->size > b->size) - (a->size < b->size);
 }
 
-const GgufValue *gguf_value(const GgufFile *file, const char *key) {
+// NULL when there is none.
+static const GgufValue *find_value(const GgufFile *file, const char *key) {
     GgufString name = {key, strlen(key)};
     return bsearch(&name, file->values, file->value_count, sizeof *file->values, compare_key);
 }
@@ -35,7 +36,7 @@ static bool is_number(GgufValueType type) {
 }
 
 bool gguf_get_integer(const GgufFile *file, const char *key, int64_t *value, Error *error) {
-    const GgufValue *found = gguf_value(file, key);
+    const GgufValue *found = find_value(file, key);
     if (!found) return true;
     uint64_t large = 0;
     if (found->type == GGUF_UINT64 && !found->array) memcpy(&large, found->bytes, sizeof large);
@@ -46,7 +47,7 @@ bool gguf_get_integer(const GgufFile *file, const char *key, int64_t *value, Err
 }
 
 bool gguf_get_number(const GgufFile *file, const char *key, double *value, Error *error) {
-    const GgufValue *found = gguf_value(file, key);
+    const GgufValue *found = find_value(file, key);
     if (!found) return true;
     if (found->array || !is_number(found->type)) return wrong_kind(file, key, "a number", error);
     *value = gguf_array_number(found, 0);
@@ -54,7 +55,7 @@ bool gguf_get_number(const GgufFile *file, const char *key, double *value, Error
 }
 
 bool gguf_get_boolean(const GgufFile *file, const char *key, bool *value, Error *error) {
-    const GgufValue *found = gguf_value(file, key);
+    const GgufValue *found = find_value(file, key);
     if (!found) return true;
     if (found->array || found->type != GGUF_BOOL) return wrong_kind(file, key, "true or false", error);
     *value = found->bytes[0] != 0;
@@ -62,7 +63,7 @@ bool gguf_get_boolean(const GgufFile *file, const char *key, bool *value, Error 
 }
 
 bool gguf_get_string(const GgufFile *file, const char *key, GgufString *value, Error *error) {
-    const GgufValue *found = gguf_value(file, key);
+    const GgufValue *found = find_value(file, key);
     if (!found) return true;
     if (found->array || found->type != GGUF_STRING) return wrong_kind(file, key, "a string", error);
     size_t position = 0;
@@ -72,7 +73,7 @@ bool gguf_get_string(const GgufFile *file, const char *key, GgufString *value, E
 
 bool gguf_get_array(const GgufFile *file, const char *key, bool strings, const GgufValue **value, Error *error) {
     *value = NULL;
-    const GgufValue *found = gguf_value(file, key);
+    const GgufValue *found = find_value(file, key);
     if (!found) return true;
     if (!found->array || (found->type == GGUF_STRING) != strings)
         return wrong_kind(file, key, strings ? "an array of strings" : "an array of numbers", error);

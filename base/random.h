@@ -17,8 +17,7 @@ typedef enum {
     RANDOM_SHUFFLE,  // order of the examples; counter: epoch
     RANDOM_SPLIT,    // which examples are held out
     RANDOM_SAMPLE,   // sampling of generated tokens; counter: position
-    RANDOM_WEIGHTS,  // random weights for benchmarks and tests; counter: block, then element
-    RANDOM_MOMENTS   // stochastic rounding of bf16 moments; counter: (step, block), then element
+    RANDOM_WEIGHTS   // random weights for benchmarks and tests; counter: block, then element
 } RandomStream;
 
 RANDOM_FUNCTION uint64_t random_mix(uint64_t value) {

@@ -28,6 +28,7 @@ typedef struct Job {
     Trainer trainer;
     bool made_folder; // output_dir was not there before
     bool starts_anew; // overwrite_output_dir: no checkpoint is looked for
+    int lock;         // of output_dir; -1: not taken yet
     char *resume;     // the checkpoint to go on from; NULL: none
     int64_t first;    // optimizer steps done before this process
     RunResult result;
@@ -40,6 +41,7 @@ static void close_job(Job *job) {
     if (job->backend) job->backend->destroy(job->backend);
     setup_close(&job->setup);
     free(job->resume);
+    if (job->lock >= 0) close(job->lock);
 }
 
 // The model's files, and whether the run fits the machine: what can be known before anything large is read.
@@ -76,7 +78,8 @@ static bool find_checkpoint(Job *job, Error *error) {
     int truth = given ? truth_of(given) : 0; // the Trainer takes true and false as well
     job->starts_anew = train->overwrite_output_dir && truth == 0;
     job->made_folder = !path_exists(train->output_dir);
-    if (job->starts_anew) return directory_create(train->output_dir, error) || error_context(error, "output_dir");
+    if (!checkpoint_lock_folder(train->output_dir, &job->lock, error)) return false;
+    if (job->starts_anew) return true;
     if (!checkpoint_prepare_folder(train->output_dir, false, &job->resume, error)) return false;
     if (truth < 0) return take_checkpoint(job, given, error);
     if (truth == 0 || job->resume) return true;
@@ -237,7 +240,7 @@ static bool report_job(const Job *job, Error *error) {
 }
 
 int command_train(const Options *options, Error *error) {
-    Job job = {.options = options};
+    Job job = {.options = options, .lock = -1};
     bool good =
         open_job(&job, error) && find_checkpoint(&job, error) &&
         setup_load_data(&job.setup, &options->data, options->train.seed, job.backend->threads, &job.data, error) &&

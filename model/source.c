@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *source_shape_text(char text[96], const int64_t *shape, int dimensions) {
+// "[32, 64]" or "[64]" into text, which is returned.
+static const char *shape_text(char text[96], const int64_t *shape, int dimensions) {
     size_t used = (size_t)snprintf(text, 96, "[");
     for (int i = 0; i < dimensions && used < 80; i++)
         used += (size_t)snprintf(text + used, 96 - used, i ? ", %" PRId64 : "%" PRId64, shape[i]);
@@ -15,7 +16,7 @@ const char *source_shape_text(char text[96], const int64_t *shape, int dimension
 
 static const char *expected_shape(char text[96], const BlockTensor *tensor) {
     int64_t shape[2] = {tensor->rows, tensor->columns};
-    return source_shape_text(text, tensor->vector ? shape + 1 : shape, tensor->vector ? 1 : 2);
+    return shape_text(text, tensor->vector ? shape + 1 : shape, tensor->vector ? 1 : 2);
 }
 
 bool source_missing(const char *where, const char *name, const BlockTensor *tensor, Error *error) {
@@ -28,7 +29,7 @@ bool source_misshapen(const char *where, const char *name, const int64_t *shape,
                       const BlockTensor *tensor, Error *error) {
     char found[96], expected[96];
     error_set(error, "%s: tensor \"%s\" has the shape %s, but the configuration needs %s", where, name,
-              source_shape_text(found, shape, dimensions), expected_shape(expected, tensor));
+              shape_text(found, shape, dimensions), expected_shape(expected, tensor));
     return error_hint(error, "the weights do not belong to this configuration; download the model again");
 }
 

@@ -24,7 +24,8 @@ const char *model_source_types(const ModelSource *source);
 // True when loading rounds the stored values (anything but bf16): training starts from the rounded weights.
 bool model_source_rounds(const ModelSource *source);
 
-// Reads all weights into the store, on the backend's threads. progress (may be NULL) is called with blocks done.
+// Reads all weights into the store, which must be laid out for a model of the same shapes, on the backend's threads.
+// progress (may be NULL) is called with blocks done.
 bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threads,
                        void (*progress)(void *context, int done, int total), void *context, Error *error);
 // Fills the store with normal random weights (deviation 0.02, norm gains 1, biases 0), a function of the seed.

@@ -1,5 +1,6 @@
 // source_load.c - bringing the stored values into the block store: every byte is read once, rows are shared by threads.
 #include "model/source_parts.h"
+#include <stddef.h>
 #include <string.h>
 
 #define PIECE_ELEMENTS   65536 // about what a thread takes at once
@@ -92,11 +93,22 @@ static void load_block(const ModelSource *source, BlockStore *store, ThreadPool 
     }
 }
 
+// Whether every tensor of every block has the same place and shape in both.
+static bool same_layout(const BlockLayout *a, const BlockLayout *b) {
+    // all members before `layers` are 64-bit numbers: there is no padding between them
+    return a->layers == b->layers && !memcmp(a, b, offsetof(BlockLayout, layers));
+}
+
 bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threads,
                        void (*progress)(void *context, int done, int total), void *context, Error *error) {
     int blocks = block_count(&source->layout);
     if (!source->tensors)
         return error_set(error, "%s: only the configuration was opened, there are no weights to load", source->path);
+    if (!same_layout(&source->layout, &store->layout)) {
+        error_set(error, "%s: its blocks have other shapes than those of the model in use", source->path);
+        return error_hint(error, "it was made from another model: give that one as model_name_or_path, or name another "
+                                 "output_dir");
+    }
     for (int block = 0; block < blocks; block++) {
         load_block(source, store, threads, block);
         if (progress) progress(context, block + 1, blocks);

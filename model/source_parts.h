@@ -39,8 +39,6 @@ bool source_open_gguf(ModelSource *source, Error *error);
 bool source_find_hugging_face(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
 bool source_find_gguf(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
 
-// "[32, 64]" or "[64]" into text, which is returned.
-const char *source_shape_text(char text[96], const int64_t *shape, int dimensions);
 // The errors of a tensor that is not there or has another shape.
 bool source_missing(const char *where, const char *name, const BlockTensor *tensor, Error *error);
 bool source_misshapen(const char *where, const char *name, const int64_t *shape, int dimensions,

@@ -49,6 +49,20 @@ static void close_session(Session *s) {
     dataset_free(&s->data);
 }
 
+// A session that goes on from a checkpoint of another, as `lisa train` does.
+static int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps) {
+    Error error = {0};
+    int64_t step;
+    open_session(s, MODEL, settings);
+    s->facts.steps = steps;
+    ModelSource *saved = model_source_open(path, false, &error);
+    check(saved, &error);
+    check(model_source_load(saved, &s->trainer.store, s->backend->threads, NULL, NULL, &error), &error);
+    check(checkpoint_load(&s->trainer, &s->facts, path, &step, &error), &error);
+    model_source_close(saved);
+    return step;
+}
+
 static TrainSettings settings_with(int64_t layers, bool keep_low_bits) {
     TrainSettings settings = tiny_settings();
     settings.lisa_activated_layers = layers;
@@ -70,7 +84,6 @@ static char *save_after(Session *s, const char *folder, int64_t steps) {
 static void resuming_changes_no_bit(void **state) {
     (void)state;
     for (int variant = 0; variant < 4; variant++) {
-        Error error = {0};
         TrainSettings settings = settings_with(1, variant & 1);
         if (variant >= 2) settings.finetuning_type = METHOD_FULL;
         Session whole, first, second;
@@ -80,10 +93,7 @@ static void resuming_changes_no_bit(void **state) {
         open_session(&first, MODEL, &settings);
         char *path = save_after(&first, folder, 7); // in mid-interval
         close_session(&first);
-        open_session(&second, path, &settings);
-        int64_t step;
-        check(checkpoint_load(&second.trainer, &second.facts, path, &step, &error), &error);
-        assert_int_equal(step, 7);
+        assert_int_equal(resume_session(&second, path, &settings, 12), 7);
         tiny_steps(&second.trainer, &second.data, 4, 7, 12);
         tiny_assert_same_weights(&whole.trainer, &second.trainer);
         for (int block = 0; block < whole.trainer.active.blocks; block++) {
@@ -160,7 +170,83 @@ static void other_settings_are_an_error_with_both_values(void **state) {
     s.data.ids[3] ^= 1;
     assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
     assert_non_null(strstr(error.text, "training data (CRC-32 of its tokens)"));
+    s.data.ids[3] ^= 1;
+    ModelSource *other = model_source_open(path, false, &error); // of the same shapes
+    check(other, &error);
+    s.facts.source = other;
+    assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
+    snprintf(text, sizeof text, "%s was made with model \"llama_tied\", this run has \"checkpoint-1\"", path);
+    assert_string_equal(error.text, text);
+    model_source_close(other);
     close_session(&s);
+    free(path);
+    remove_folder(folder);
+}
+
+// JSON with ' for ".
+static json_t *parse_quoted(const char *text) {
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *quote = copy; (quote = strchr(quote, '\'')); quote++) *quote = '"';
+    json_t *value = json_loads(copy, 0, NULL);
+    assert_non_null(value);
+    return value;
+}
+
+static void write_manifest(const char *path, const json_t *manifest) {
+    Error error = {0};
+    char *text = json_to_text(manifest), *file = path_join(path, "manifest.json");
+    check(file_write_atomic(file, text, strlen(text), &error), &error);
+    free(text);
+    free(file);
+}
+
+// The manifest has no checksum of its own, so nothing that it says is believed.
+static void an_altered_manifest_is_refused(void **state) {
+    (void)state;
+    static const char *const changes[] = {
+        "{'step': -1}",
+        "{'step': 13}",
+        "{'step': null}",
+        "{'step': 1000000000000000000}",
+        "{'draw': 7}",
+        "{'draw': -1}",
+        "{'draw': 'x'}",
+        "{'slots': []}",
+        "{'slots': 3}",
+        "{'slots': null}",
+        "{'files': null}",
+        "{'files': {'..': {'bytes': -1}}}",
+        "{'settings': null}",
+        "{'files': {'../x': {'bytes': -1}}}",
+        "{'slots': [{'block': 0, 'steps': 3}, {'block': 0, 'steps': 3}]}",
+        "{'slots': [{'block': 0, 'steps': 4}]}",
+        "{'slots': [{'block': 99, 'steps': 1}]}",
+        "{'slots': [{'block': 0, 'steps': 9223372036854775807}]}",
+    };
+    TrainSettings settings = settings_with(1, false);
+    Session first;
+    char *folder = make_folder();
+    Error error = {0};
+    open_session(&first, MODEL, &settings);
+    char *path = save_after(&first, folder, 3);
+    json_t *good = manifest_verify(path, &error);
+    check(good, &error);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        Session s;
+        int64_t step;
+        json_t *manifest = json_deep_copy(good);
+        json_t *change = parse_quoted(changes[i]);
+        json_object_update(manifest, change);
+        write_manifest(path, manifest);
+        open_session(&s, MODEL, &settings);
+        if (checkpoint_load(&s.trainer, &s.facts, path, &step, &error)) fail_msg("%s was believed", changes[i]);
+        json_decref(change);
+        json_decref(manifest);
+        close_session(&s);
+    }
+    json_decref(good);
+    close_session(&first);
     free(path);
     remove_folder(folder);
 }
@@ -234,7 +320,14 @@ static void the_output_folder_is_respected(void **state) {
     Session s;
     char *base = make_folder(), *folder = path_join(base, "out"), *resume;
     TrainSettings settings = settings_with(1, false);
-    check(checkpoint_prepare_folder(folder, false, &resume, &error), &error); // it is made
+    int lock, second;
+    check(checkpoint_lock_folder(folder, &lock, &error), &error); // it is made
+    assert_false(checkpoint_lock_folder(folder, &second, &error));
+    assert_non_null(strstr(error.text, "out is in use by another run"));
+    close(lock);
+    check(checkpoint_lock_folder(folder, &second, &error), &error);
+    close(second);
+    check(checkpoint_prepare_folder(folder, false, &resume, &error), &error);
     assert_null(resume);
     char *mine = write_text(folder, "mine.txt", "mine");
     assert_false(checkpoint_prepare_folder(folder, false, &resume, &error));
@@ -253,19 +346,32 @@ static void the_output_folder_is_respected(void **state) {
     check(checkpoint_prepare_folder(folder, false, &resume, &error), &error);
     assert_string_equal(resume, path);
     free(resume);
+    // a manifest that somebody altered names folders that are not lisa's
+    char *kept = path_join(folder, "kept"), *beside = write_text(base, "beside.txt", "beside");
+    check(directory_create(kept, &error), &error);
+    json_t *manifest = manifest_verify(path, &error), *names_more = parse_quoted("{'..': {}, '.': {}, 'kept': {}}");
+    check(manifest, &error);
+    json_object_update(json_object_get(manifest, "files"), names_more);
+    write_manifest(path, manifest);
+    json_decref(names_more);
+    json_decref(manifest);
     check(checkpoint_prepare_folder(folder, true, &resume, &error), &error);
     assert_null(resume);
     char **names;
     size_t count;
     check(directory_list(folder, &names, &count, &error), &error);
-    assert_int_equal(count, 1);
-    assert_string_equal(names[0], "mine.txt");
+    assert_int_equal(count, 2);
+    assert_string_equal(names[0], "kept");
+    assert_string_equal(names[1], "mine.txt");
+    assert_true(path_exists(beside));
     names_free(names, count);
     close_session(&s);
     free(model);
     free(published);
     free(path);
     free(mine);
+    free(kept);
+    free(beside);
     free(folder);
     remove_folder(base);
 }
@@ -331,10 +437,7 @@ static void a_stopped_run_goes_on_to_the_same_end(void **state) {
     assert_true(b.stopped);
     assert_int_equal(b.steps, 11);
     check(checkpoint_prepare_folder(folder_b, false, &resume, &error), &error);
-    open_session(&second, resume, &settings);
-    second.facts.steps = 16;
-    int64_t step;
-    check(checkpoint_load(&second.trainer, &second.facts, resume, &step, &error), &error);
+    int64_t step = resume_session(&second, resume, &settings, 16);
     RunResult c = run(&second, folder_b, step, -1);
     assert_int_equal(c.steps, 16);
     assert_true(c.train_loss == a.train_loss && c.eval_loss == a.eval_loss);
@@ -375,6 +478,7 @@ int main(void) {
         cmocka_unit_test(resuming_changes_no_bit),
         cmocka_unit_test(altered_files_are_refused_by_name),
         cmocka_unit_test(other_settings_are_an_error_with_both_values),
+        cmocka_unit_test(an_altered_manifest_is_refused),
         cmocka_unit_test(only_the_newest_stay),
         cmocka_unit_test(a_full_disk_leaves_the_last_checkpoint),
         cmocka_unit_test(the_output_folder_is_respected),

@@ -102,6 +102,17 @@ void active_update(ActiveSet *active, BlockStore *store, int64_t step) {
     active->draw = draw;
 }
 
+bool active_is_after(const ActiveSet *active, int64_t steps) {
+    int drawn[MODEL_LAYERS_MAX];
+    int64_t draw = steps > 0 ? method_draw_index(&active->method, steps - 1) : -1;
+    if (active->draw != draw) return false;
+    if (draw < 0) return true;
+    method_draw(&active->method, draw, drawn);
+    bool all = active->of_block[0] && active->of_block[active->blocks - 1];
+    for (int i = 0; i < active->method.activated; i++) all = all && active->of_block[block_of_layer(drawn[i])];
+    return all; // and no others: there are no more slots
+}
+
 int active_layers(const ActiveSet *active, int *layers) {
     int count = 0;
     for (int block = 1; block < active->blocks - 1; block++)

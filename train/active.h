@@ -29,6 +29,10 @@ void active_update(ActiveSet *active, BlockStore *store, int64_t step);
 // The active layers (not blocks), ascending; returns how many (gamma).
 int active_layers(const ActiveSet *active, int *layers);
 
+// Whether the blocks with a slot are those that are active once `steps` optimizer steps are done, and the draw that
+// holds is theirs.
+bool active_is_after(const ActiveSet *active, int64_t steps);
+
 // For resuming: gives a free slot of the right size to a block that was active when the checkpoint was written, its
 // state to be filled in by the caller. NULL when no slot is free for it.
 Slot *active_claim(ActiveSet *active, int block);

@@ -13,6 +13,15 @@
 
 // ---- the settings that decide what a run computes ----
 
+// What tells one model from another of the same shapes: the last name of its real path, which stays when folders above
+// it move.
+static json_t *model_name(const ModelSource *source) {
+    char *path = realpath(model_source_path(source), NULL);
+    json_t *name = json_string(path_name(path ? path : model_source_path(source)));
+    free(path);
+    return name;
+}
+
 static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *facts) {
     const Dataset *data = facts->dataset;
     uint32_t ids = (uint32_t)crc32_z(0, (const void *)data->ids, (size_t)data->starts[data->count] * sizeof *data->ids);
@@ -34,6 +43,7 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
     json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2));
     json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon));
     json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm));
+    json_object_set_new(all, "model", model_name(facts->source));
     json_object_set_new(all, DATA_KEY, json_integer(crc));
     return all;
 }
@@ -244,7 +254,8 @@ bool checkpoint_save(Trainer *trainer, const CheckpointFacts *facts, const char 
 
 // ---- loading ----
 
-static bool read_slots(Trainer *trainer, const json_t *manifest, const SafetensorsFile *state, Error *error) {
+static bool read_slots(Trainer *trainer, const json_t *manifest, int64_t step, const SafetensorsFile *state,
+                       Error *error) {
     Backend *b = trainer->backend;
     size_t index;
     json_t *entry;
@@ -254,7 +265,8 @@ static bool read_slots(Trainer *trainer, const json_t *manifest, const Safetenso
             !json_get_integer(entry, "steps", &steps, "manifest.json", error))
             return false;
         Slot *slot = NULL;
-        if (block >= 0 && block < trainer->active.blocks && steps >= 0 && !trainer->active.of_block[block])
+        if (block >= 0 && block < trainer->active.blocks && steps >= 0 && steps <= step &&
+            !trainer->active.of_block[block])
             slot = active_claim(&trainer->active, (int)block);
         if (!slot) return error_set(error, "%s: manifest.json lists a slot that this run has not", state->where);
         slot->steps = steps;
@@ -289,9 +301,12 @@ bool checkpoint_load(Trainer *trainer, const CheckpointFacts *facts, const char 
          json_get_integer(manifest, "draw", &draw, "manifest.json", error);
     if (ok && (*step < 0 || *step > facts->steps))
         ok = error_set(error, "%s/manifest.json: step is out of range", path);
-    ok = ok && safetensors_open(&state, state_path, error) && read_slots(trainer, manifest, &state, error) &&
-         read_parked(trainer, &state, error);
     trainer->active.draw = draw;
+    ok = ok && safetensors_open(&state, state_path, error) && read_slots(trainer, manifest, *step, &state, error) &&
+         read_parked(trainer, &state, error);
+    if (ok && !active_is_after(&trainer->active, *step))
+        ok = error_set(error, "%s/manifest.json: its draw and slots are not those after step %lld", path,
+                       (long long)*step);
     safetensors_close(&state);
     free(state_path);
     json_decref(manifest);

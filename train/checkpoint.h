@@ -68,7 +68,11 @@ bool checkpoint_prune(const char *output_dir, int64_t keep, int64_t step, Error 
 // copy where the file system has none). The training state is left out.
 bool checkpoint_publish(const char *output_dir, int64_t step, Error *error);
 
-// Before a run starts in output_dir: makes it if absent. *resume is the checkpoint to go on from (caller's) or NULL.
+// Makes output_dir if absent and takes it for this process, so that no second run removes or overwrites what this one
+// writes. *lock: close it to give the folder back; it ends with the process in any case.
+bool checkpoint_lock_folder(const char *output_dir, int *lock, Error *error);
+
+// Before a run starts in output_dir, locked: *resume is the checkpoint to go on from (caller's) or NULL.
 // With overwrite what lisa wrote there is removed, and nothing else; without it, a folder that holds anything but
 // lisa's own leftovers and no checkpoint is refused.
 bool checkpoint_prepare_folder(const char *output_dir, bool overwrite, char **resume, Error *error);

@@ -3,10 +3,11 @@
 #include "base/files.h"
 #include "train/checkpoint.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #define COPY_PART ((size_t)1 << 24)
@@ -154,7 +155,8 @@ bool checkpoint_publish(const char *output_dir, int64_t step, Error *error) {
 
 // ---- preparing ----
 
-// Removes what a checkpoint's manifest lists from output_dir, where it was published, then the checkpoint.
+// Removes what a checkpoint's manifest lists from output_dir, where it was published, then the checkpoint. Only files
+// go: a manifest that somebody altered may name a folder, or "..".
 static bool remove_checkpoint(const char *output_dir, const char *name, Error *error) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s/manifest.json", output_dir, name);
@@ -162,10 +164,24 @@ static bool remove_checkpoint(const char *output_dir, const char *name, Error *e
     const char *file;
     bool ok = manifest != NULL;
     json_object_foreach(json_object_get(manifest, "files"), file, value) {
-        ok = ok && (strchr(file, '/') || remove_entry(output_dir, file, error));
+        snprintf(path, sizeof path, "%s/%s", output_dir, file);
+        ok = ok && (strchr(file, '/') || path_size(path) < 0 || remove_entry(output_dir, file, error));
     }
     json_decref(manifest);
     return ok && checkpoint_remove(output_dir, name, error);
+}
+
+bool checkpoint_lock_folder(const char *output_dir, int *lock, Error *error) {
+    *lock = -1;
+    if (!directory_create(output_dir, error)) return error_context(error, "output_dir");
+    *lock = open(output_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*lock < 0) return error_system(error, "cannot open", output_dir);
+    // some network file systems have no locks for folders; a run there is as safe as it can be
+    if (flock(*lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return true;
+    close(*lock);
+    *lock = -1;
+    error_set(error, "output_dir %s is in use by another run", output_dir);
+    return error_hint(error, "wait until it has ended, or name another output_dir");
 }
 
 static bool own_leftover(const char *name) {
@@ -176,7 +192,6 @@ bool checkpoint_prepare_folder(const char *output_dir, bool overwrite, char **re
     char **names;
     size_t count;
     *resume = NULL;
-    if (!directory_create(output_dir, error)) return error_context(error, "output_dir");
     if (!overwrite && !checkpoint_find(output_dir, resume, error)) return false;
     if (!directory_list(output_dir, &names, &count, error)) return false;
     bool ok = true;

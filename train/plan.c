@@ -26,7 +26,8 @@ static bool read_number(const char *path, const char *name, uint64_t unit, uint6
     return found;
 }
 
-uint64_t plan_free_memory(void) {
+// Bytes of memory that this process can still take: the free memory of the machine and of its control group.
+static uint64_t free_memory(void) {
     uint64_t available, limit, used, file_pages;
     if (!read_number("/proc/meminfo", "MemAvailable:", 1024, &available)) return UINT64_MAX;
     // inside a container the control group's limit binds; its page cache can be given back
@@ -71,7 +72,7 @@ static PassSizes choose_sizes(const PlanRequest *request) {
 static bool check_request(const PlanRequest *request, Error *error) {
     const TrainSettings *s = request->settings;
     int layers = request->config->layers;
-    if (s->finetuning_type == METHOD_LISA && s->lisa_activated_layers > layers) {
+    if (!request->evaluate_only && s->finetuning_type == METHOD_LISA && s->lisa_activated_layers > layers) {
         error_usage(error, "lisa_activated_layers: %lld is more than the model's %d layers",
                     (long long)s->lisa_activated_layers, layers);
         return error_hint(error, "choose 0 to %d, or train all of them with finetuning_type=full", layers);
@@ -97,7 +98,7 @@ static bool too_large(const Plan *plan, Error *error) {
 
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error) {
     *plan = (Plan){.limit = request->memory_limit, .evaluate_only = request->evaluate_only};
-    if (!plan->limit) plan->limit = (uint64_t)((double)plan_free_memory() * HOST_SHARE);
+    if (!plan->limit) plan->limit = (uint64_t)((double)free_memory() * HOST_SHARE);
     if (!check_request(request, error)) return false;
     plan->sizes = choose_sizes(request);
     plan->fused_update = request->settings->max_grad_norm == 0 && largest_batch(request) <= plan->sizes.tokens;

@@ -27,7 +27,6 @@ typedef struct PlanComponent {
 typedef struct Plan {
     PassSizes sizes;
     bool evaluate_only;
-    int slots;         // gamma + 2; 0 when nothing is trained
     bool fused_update; // a block is updated as soon as its gradient is complete: no clipping, one sweep holds any step
     PlanComponent components[PLAN_COMPONENTS_MAX];
     int component_count;
@@ -39,6 +38,3 @@ typedef struct Plan {
 // Chooses the sizes: a micro-batch holds the longest sequence, or as many as make 2048 tokens; gradient_checkpointing
 // auto keeps as much as fits. An error names what is needed, what there is, and the smallest change that would fit.
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error);
-
-// Bytes of memory that this process can still take: the free memory of the machine and of its control group.
-uint64_t plan_free_memory(void);

@@ -20,7 +20,6 @@ static bool take(Trainer *t, Plan *plan, Error *error) {
     BlockLayout layout;
     Method method = method_of(t->settings, t->config->layers);
     plan->component_count = 0;
-    plan->slots = plan->evaluate_only ? 0 : method.activated + 2;
     if (!block_layout(&layout, t->config, error)) return false;
     if (!store_create(&t->store, &layout, &t->device, b->unified ? NULL : &t->host, error)) return false;
     note(plan, "weights (bf16)", &t->device, &t->host);

@@ -28,7 +28,8 @@ typedef struct Trainer {
 typedef struct StepReport {
     double loss;      // mean over the target tokens of the optimizer batch
     double grad_norm; // over the active gradients, before clipping
-    bool skipped;     // loss or norm was not finite: no weight, moment or count has changed
+    bool skipped;     // loss or norm was not finite: no weight and no moment has changed (with a fused update: of the
+                      // blocks whose gradient was not complete yet)
     int64_t tokens;   // real tokens
     int64_t targets;
 } StepReport;
