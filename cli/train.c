@@ -101,6 +101,7 @@ static bool gather_facts(Job *job, Error *error) {
                                    .tokenizer = tokenizer,
                                    .save = {.shard_bytes = job->options->train.max_shard_size},
                                    .dataset = &data->train,
+                                   .shuffle = !job->options->data.disable_shuffling,
                                    .steps = run_steps(&job->options->train, &data->train)};
     if (!data->chat) return true;
     if (!template_jinja(data->chat, tokenizer, data->system, &job->jinja, error)) return false;
@@ -182,7 +183,6 @@ static bool run_job(Job *job, Error *error) {
                        .settings = &options->train,
                        .dataset = &job->data.train,
                        .eval_dataset = job->data.eval.count ? &job->data.eval : NULL,
-                       .shuffle = !options->data.disable_shuffling,
                        .checkpoint = job->facts,
                        .stop = signals_stop_flag(),
                        .observer = {job, on_step, on_evaluation, on_checkpoint}};

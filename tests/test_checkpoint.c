@@ -39,7 +39,7 @@ static void open_session(Session *s, const char *model, const TrainSettings *set
     check(plan_make(&plan, &request, &error), &error);
     check(trainer_create(&s->trainer, s->backend, config, &s->settings, &plan, &error), &error);
     check(model_source_load(s->source, &s->trainer.store, s->backend->threads, NULL, NULL, &error), &error);
-    s->facts = (CheckpointFacts){.source = s->source, .dataset = &s->data, .steps = 12};
+    s->facts = (CheckpointFacts){.source = s->source, .dataset = &s->data, .shuffle = true, .steps = 12};
 }
 
 static void close_session(Session *s) {
@@ -171,6 +171,14 @@ static void other_settings_are_an_error_with_both_values(void **state) {
     assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
     assert_non_null(strstr(error.text, "training data (CRC-32 of its tokens)"));
     s.data.ids[3] ^= 1;
+    s.data.sequence_starts[1]++; // packed otherwise
+    assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
+    assert_non_null(strstr(error.text, "training data (CRC-32 of its tokens)"));
+    s.data.sequence_starts[1]--;
+    s.facts.shuffle = false;
+    assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
+    assert_non_null(strstr(error.text, "was made with disable_shuffling false, this run has true"));
+    s.facts.shuffle = true;
     ModelSource *other = model_source_open(path, false, &error); // of the same shapes
     check(other, &error);
     s.facts.source = other;
@@ -181,6 +189,25 @@ static void other_settings_are_an_error_with_both_values(void **state) {
     close_session(&s);
     free(path);
     remove_folder(folder);
+}
+
+// A checkpoint of another model in output_dir: its weights must not be read as this model's.
+static void weights_of_other_shapes_are_refused(void **state) {
+    (void)state;
+    static const char *const others[] = {"tests/golden/models/llama_mha", "tests/golden/models/qwen2",
+                                         "tests/golden/models/llama_wide_heads"};
+    Error error = {0};
+    Session s;
+    TrainSettings settings = settings_with(1, false);
+    open_session(&s, MODEL, &settings);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        ModelSource *other = model_source_open(others[i], false, &error);
+        check(other, &error);
+        assert_false(model_source_load(other, &s.trainer.store, s.backend->threads, NULL, NULL, &error));
+        assert_non_null(strstr(error.text, ": its blocks have other shapes than those of the model in use"));
+        model_source_close(other);
+    }
+    close_session(&s);
 }
 
 // JSON with ' for ".
@@ -397,7 +424,6 @@ static RunResult run(Session *s, const char *folder, int64_t first, int64_t stop
                          .settings = &s->settings,
                          .dataset = &s->data,
                          .eval_dataset = &s->data,
-                         .shuffle = true,
                          .checkpoint = s->facts,
                          .stop = &stop_flag,
                          .observer = {.on_step = stop_at_step}};
@@ -463,6 +489,7 @@ static void a_loss_that_is_no_number_ends_the_run(void **state) {
     store_put(&s.trainer.store, head)[s.trainer.store.layout.final_norm.offset] = 0x7f80; // infinity
     s.settings.output_dir = folder;
     s.facts.steps = 8;
+    s.facts.shuffle = false;
     stop_flag = 0;
     TrainingRun broken = {
         .trainer = &s.trainer, .settings = &s.settings, .dataset = &s.data, .checkpoint = s.facts, .stop = &stop_flag};
@@ -478,6 +505,7 @@ int main(void) {
         cmocka_unit_test(resuming_changes_no_bit),
         cmocka_unit_test(altered_files_are_refused_by_name),
         cmocka_unit_test(other_settings_are_an_error_with_both_values),
+        cmocka_unit_test(weights_of_other_shapes_are_refused),
         cmocka_unit_test(an_altered_manifest_is_refused),
         cmocka_unit_test(only_the_newest_stay),
         cmocka_unit_test(a_full_disk_leaves_the_last_checkpoint),

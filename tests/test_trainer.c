@@ -261,6 +261,21 @@ static void arenas_are_used_to_the_byte(void **state) {
     tiny_trainer_free(trainer);
 }
 
+// More layers than the model has are an error of training, and no concern of evaluating.
+static void a_model_of_one_layer_can_be_evaluated(void **state) {
+    ModelConfig config = tiny_config();
+    TrainSettings settings = tiny_settings();
+    settings.lisa_activated_layers = 2;
+    config.layers = 1;
+    Error error = {0};
+    Plan plan;
+    PlanRequest request = {.config = &config, .settings = &settings, .backend = *state, .cutoff_len = 64};
+    assert_false(plan_make(&plan, &request, &error));
+    assert_string_equal(error.text, "lisa_activated_layers: 2 is more than the model's 1 layers");
+    request.evaluate_only = true;
+    check(plan_make(&plan, &request, &error), &error);
+}
+
 // Nothing is allocated after the first step, whatever layers are drawn.
 static void memory_is_flat_over_redraws(void **state) {
     ModelConfig config = tiny_config();
@@ -299,6 +314,7 @@ int main(void) {
         cmocka_unit_test(it_learns),
         cmocka_unit_test(not_finite_changes_nothing),
         cmocka_unit_test(arenas_are_used_to_the_byte),
+        cmocka_unit_test(a_model_of_one_layer_can_be_evaluated),
         cmocka_unit_test(memory_is_flat_over_redraws),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -22,10 +22,18 @@ static json_t *model_name(const ModelSource *source) {
     return name;
 }
 
+// Tokens, targets, and where examples and sequences begin.
+static json_int_t data_checksum(const Dataset *data) {
+    size_t tokens = (size_t)data->starts[data->count];
+    uLong crc = crc32_z(0, (const void *)data->ids, tokens * sizeof *data->ids);
+    crc = crc32_z(crc, data->trained, tokens);
+    crc = crc32_z(crc, (const void *)data->starts, ((size_t)data->count + 1) * sizeof *data->starts);
+    crc = crc32_z(crc, (const void *)data->sequence_starts,
+                  ((size_t)data->sequences + 1) * sizeof *data->sequence_starts);
+    return (json_int_t)crc;
+}
+
 static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *facts) {
-    const Dataset *data = facts->dataset;
-    uint32_t ids = (uint32_t)crc32_z(0, (const void *)data->ids, (size_t)data->starts[data->count] * sizeof *data->ids);
-    uint32_t crc = (uint32_t)crc32_z(ids, data->trained, (size_t)data->starts[data->count]);
     json_t *all =
         json_pack("{s:s, s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:I}", "finetuning_type",
                   s->finetuning_type == METHOD_FULL ? "full" : "lisa", "lisa_activated_layers",
@@ -43,8 +51,9 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
     json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2));
     json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon));
     json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm));
+    json_object_set_new(all, "disable_shuffling", json_boolean(!facts->shuffle));
     json_object_set_new(all, "model", model_name(facts->source));
-    json_object_set_new(all, DATA_KEY, json_integer(crc));
+    json_object_set_new(all, DATA_KEY, json_integer(data_checksum(facts->dataset)));
     return all;
 }
 

@@ -21,6 +21,7 @@ typedef struct CheckpointFacts {
     const char *chat_template;  // Jinja; NULL: the tokenizer's own is kept
     SaveOptions save;           // shards and end tokens
     const Dataset *dataset;     // its tokens are fingerprinted, so that other data is noticed
+    bool shuffle;               // each epoch has an order of its own
     int64_t steps;              // optimizer steps of the whole run
 } CheckpointFacts;
 

@@ -136,7 +136,7 @@ static bool name_sequences(const RunState *s, Buffer *text, Error *error) {
     StepPlace place = step_place(s->step, sequences, batch_size(run->settings));
     int64_t *order = malloc((size_t)sequences * sizeof *order);
     if (!order) return error_memory(error, "the order of the examples", (size_t)sequences * sizeof *order);
-    epoch_order(order, sequences, run->settings->seed, place.epoch, run->shuffle);
+    epoch_order(order, sequences, run->settings->seed, place.epoch, run->checkpoint.shuffle);
     bool ok = true;
     for (int64_t i = 0; ok && i < place.count && i < SEQUENCES_NAMED; i++)
         ok = buffer_format(text, error, "%s%lld", i ? ", " : "", (long long)order[place.first + i] + 1);
@@ -214,7 +214,7 @@ bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Erro
                          .batch_size = batch_size(settings),
                          .tokens = run->trainer->plan.sizes.tokens,
                          .seed = settings->seed,
-                         .shuffle = run->shuffle,
+                         .shuffle = run->checkpoint.shuffle,
                          .first_step = first,
                          .steps = s.steps};
     s.metrics = metrics_open(settings->output_dir, first, error);

@@ -19,7 +19,6 @@ typedef struct TrainingRun {
     const TrainSettings *settings; // output_dir exists
     const Dataset *dataset;
     const Dataset *eval_dataset; // NULL: nothing is evaluated
-    bool shuffle;
     CheckpointFacts checkpoint;
     const volatile sig_atomic_t *stop; // not 0: finish the step, save, return
     RunObserver observer;
