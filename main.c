@@ -26,7 +26,10 @@ static const Command commands[] = {
      "stdin.",
      command_generate},
     {"chat", COMMAND_CHAT, "MODEL [option=value ...]", "a conversation on the terminal",
-     "Inside: /reset starts anew, /system TEXT sets the system text, /exit leaves.", command_chat},
+     "Inside: /reset starts anew, /system TEXT sets the system text, /exit leaves. With --raw every line is put to "
+     "the\n"
+     "plain text so far, which the model continues. With --json the conversation is printed at its end.",
+     command_chat},
     {"plan", COMMAND_PLAN, "MODEL|config.yaml [option=value ...]", "what a training run will take of memory",
      "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
      "and none after its first step.",

@@ -1,6 +1,7 @@
 // chat.c - `lisa chat`: a conversation on the terminal.
 #include "base/utf8.h"
 #include "cli/command.h"
+#include "cli/report.h"
 #include "cli/speaker.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,8 +47,8 @@ static void say(const char *text) {
     fprintf(stderr, "%s\n", text);
 }
 
-// One question and its answer. What goes wrong here ends the question, not the conversation.
-static void answer_line(Speaker *speaker, Conversation *talk, const char *line) {
+// One question and its answer. What goes wrong here ends the question, not the conversation. piece may be NULL.
+static void answer_line(Speaker *speaker, Conversation *talk, AnswerPiece *piece, const char *line) {
     Error error = {0};
     TokenList prompt = {0};
     Answer answer = {0};
@@ -55,9 +56,9 @@ static void answer_line(Speaker *speaker, Conversation *talk, const char *line) 
     bool good = utf8_valid(line, strlen(line)) || error_set(&error, "that is not UTF-8 text");
     good = good && conversation_add(talk, ROLE_USER, line, &error) &&
            speaker_encode(speaker, talk->messages, talk->count, &prompt, &error) &&
-           speaker_answer(speaker, &prompt, print_piece, &answer, &error);
+           speaker_answer(speaker, &prompt, piece, &answer, &error);
     if (good) {
-        putchar('\n');
+        if (piece) piece("\n", 1);
         if (answer.end == ANSWER_CUT) say("(cut: max_new_tokens or cutoff_len is reached)");
         good = conversation_add(talk, ROLE_ASSISTANT, buffer_string(&answer.text), &error);
     }
@@ -70,6 +71,10 @@ static void answer_line(Speaker *speaker, Conversation *talk, const char *line) 
 }
 
 static bool set_system(Speaker *speaker, Conversation *talk, const char *text, Error *error) {
+    if (speaker->raw) {
+        say("(plain text has no system text)");
+        return true;
+    }
     char *copy = strdup(text);
     if (!copy) return error_memory(error, "the system text", strlen(text) + 1);
     free(speaker->setup.system);
@@ -94,7 +99,20 @@ static bool run_slash(Speaker *speaker, Conversation *talk, const char *line, bo
     return true;
 }
 
-static bool converse(Speaker *speaker, Error *error) {
+// {"messages": [{"role": "user", "content": "..."}, ...]}, as a data set has it
+static bool print_json(const Conversation *talk, Error *error) {
+    Report report;
+    report_start(&report);
+    json_t *messages = json_array();
+    for (int i = 0; i < talk->count; i++) {
+        const char *role = talk->messages[i].role == ROLE_USER ? "user" : "assistant";
+        json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", talk->texts[i]));
+    }
+    report_value(&report, "messages", messages);
+    return report_print(&report, true, error);
+}
+
+static bool converse(Speaker *speaker, bool json, Error *error) {
     Conversation talk = {0};
     char *line = NULL;
     size_t capacity = 0;
@@ -108,8 +126,9 @@ static bool converse(Speaker *speaker, Error *error) {
         if (line[0] == '/')
             good = run_slash(speaker, &talk, line, &leave, error);
         else if (length > 0)
-            answer_line(speaker, &talk, line);
+            answer_line(speaker, &talk, json ? NULL : print_piece, line);
     }
+    if (good && json) good = print_json(&talk, error);
     free(line);
     conversation_cut(&talk, 0);
     free(talk.messages);
@@ -119,7 +138,7 @@ static bool converse(Speaker *speaker, Error *error) {
 
 int command_chat(const Options *options, Error *error) {
     Speaker speaker = {0};
-    bool good = speaker_open(&speaker, options, error) && converse(&speaker, error);
+    bool good = speaker_open(&speaker, options, error) && converse(&speaker, options->json, error);
     speaker_close(&speaker);
     return good ? 0 : ERROR_EXIT_FAILED;
 }

@@ -32,20 +32,11 @@ static bool not_text(Error *error) {
     return error_hint(error, "convert it first, as in: iconv -f LATIN1 -t UTF-8 prompt.txt | lisa generate ...");
 }
 
-static bool encode_prompt(const Speaker *speaker, const Options *options, const Buffer *prompt, TokenList *ids,
-                          Error *error) {
-    const Tokenizer *tokenizer = speaker->setup.tokenizer;
+static bool encode_prompt(const Speaker *speaker, const Buffer *prompt, TokenList *ids, Error *error) {
     if (!utf8_valid(buffer_string(prompt), prompt->size) || strlen(buffer_string(prompt)) != prompt->size)
         return not_text(error);
-    if (!options->raw) {
-        Message message = {.role = ROLE_USER, .text = buffer_string(prompt)};
-        return speaker_encode(speaker, &message, 1, ids, error);
-    }
-    if (tokenizer_adds_bos(tokenizer) && !token_list_append(ids, tokenizer_bos(tokenizer), error)) return false;
-    if (!tokenizer_encode(tokenizer, buffer_string(prompt), prompt->size, TEXT_FIRST, ids, error)) return false;
-    if (ids->count > 0) return true;
-    error_usage(error, "prompt: empty");
-    return error_hint(error, "add -p \"the beginning of a text\", or leave out --raw");
+    Message message = {.role = ROLE_USER, .text = buffer_string(prompt)};
+    return speaker_encode(speaker, &message, 1, ids, error);
 }
 
 static bool print_json(const Answer *answer, Error *error) {
@@ -65,7 +56,7 @@ int command_generate(const Options *options, Error *error) {
     Buffer prompt = BUFFER_EMPTY;
     TokenList ids = {0};
     bool good = read_prompt(options, &prompt, error) && speaker_open(&speaker, options, error) &&
-                encode_prompt(&speaker, options, &prompt, &ids, error) &&
+                encode_prompt(&speaker, &prompt, &ids, error) &&
                 speaker_answer(&speaker, &ids, options->json ? NULL : print_piece, &answer, error);
     if (good && options->json)
         good = print_json(&answer, error);

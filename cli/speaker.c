@@ -82,8 +82,24 @@ void speaker_close(Speaker *speaker) {
 
 // ---- answering
 
+static bool encode_raw(const Tokenizer *tokenizer, const Message *messages, int count, TokenList *prompt,
+                       Error *error) {
+    int32_t bos = tokenizer_adds_bos(tokenizer) ? tokenizer_bos(tokenizer) : -1;
+    Buffer text = BUFFER_EMPTY;
+    bool good = bos < 0 || token_list_append(prompt, bos, error);
+    for (int i = 0; i < count && good; i++)
+        good = buffer_text(&text, i > 0 && messages[i].role == ROLE_USER ? "\n" : "", error) &&
+               buffer_text(&text, messages[i].text, error);
+    good = good && tokenizer_encode(tokenizer, buffer_string(&text), text.size, TEXT_FIRST, prompt, error);
+    buffer_free(&text);
+    if (!good || prompt->count > 0) return good;
+    error_usage(error, "prompt: empty");
+    return error_hint(error, "add -p \"the beginning of a text\", or leave out --raw");
+}
+
 bool speaker_encode(const Speaker *speaker, const Message *messages, int count, TokenList *prompt, Error *error) {
     const Setup *setup = &speaker->setup;
+    if (speaker->raw) return encode_raw(setup->tokenizer, messages, count, prompt, error);
     EncodedChat encoded = {0};
     bool good = template_encode(setup->chat, setup->tokenizer, messages, count, setup->system, true, &encoded, error);
     for (int64_t i = 0; good && i < encoded.tokens.count; i++)
@@ -135,27 +151,15 @@ static size_t incomplete_tail(const char *text, size_t size) {
     return 0;
 }
 
-// Shows what is complete of the answer; *shown: bytes shown so far.
-static bool show(const Answer *answer, AnswerPiece *piece, size_t *shown, bool last, Error *error) {
-    size_t size = answer->text.size - (last ? 0 : incomplete_tail(answer->text.data, answer->text.size));
-    if (!piece || size <= *shown) return true;
-    Buffer text = BUFFER_EMPTY;
-    bool good = utf8_append(&text, answer->text.data + *shown, size - *shown, error);
-    if (good) piece(text.data, text.size);
-    buffer_free(&text);
-    *shown = size;
-    return good;
-}
-
-// The text is fed to the tokenizer again when the conversation goes on, so it must be UTF-8.
-static bool mend(Buffer *text, Error *error) {
-    Buffer mended = BUFFER_EMPTY;
-    if (!utf8_append(&mended, buffer_string(text), text->size, error)) {
-        buffer_free(&mended);
-        return false;
-    }
-    buffer_free(text);
-    *text = mended;
+// Moves what is complete of the pending bytes to the answer, and shows it; last: all of them, whatever they are.
+static bool hand_over(Buffer *pending, bool last, AnswerPiece *piece, Answer *answer, Error *error) {
+    size_t before = answer->text.size;
+    size_t size = pending->size - (last ? 0 : incomplete_tail(pending->data, pending->size));
+    if (size == 0) return true;
+    if (!utf8_append(&answer->text, pending->data, size, error)) return false;
+    pending->size -= size;
+    memmove(pending->data, pending->data + size, pending->size + 1); // the final NUL with it
+    if (piece) piece(answer->text.data + before, answer->text.size - before);
     return true;
 }
 
@@ -170,8 +174,7 @@ static bool no_numbers(Error *error) {
     return error_hint(error, "get the model again, or train it again with a lower learning_rate");
 }
 
-static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Error *error) {
-    size_t shown = 0;
+static bool draw_tokens(Speaker *speaker, Buffer *pending, AnswerPiece *piece, Answer *answer, Error *error) {
     answer->end = ANSWER_CUT;
     while (answer->new_tokens < speaker->max_new_tokens && speaker->fed.count < speaker->decoder.capacity) {
         int32_t id = sampler_next(&speaker->sampler, speaker->logits, speaker->fed.count);
@@ -181,19 +184,20 @@ static bool draw_tokens(Speaker *speaker, AnswerPiece *piece, Answer *answer, Er
             break;
         }
         answer->new_tokens++;
-        if (!tokenizer_decode(speaker->setup.tokenizer, id, false, &answer->text, error)) return false;
+        if (!tokenizer_decode(speaker->setup.tokenizer, id, false, pending, error)) return false;
         // The first token of an answer brings the space that SentencePiece puts before a word.
-        if (answer->new_tokens == 1 && !speaker->raw) drop_space(&answer->text);
-        if (answer->text.size && !show(answer, piece, &shown, false, error)) return false;
-        if (!feed(speaker, &id, 1, error)) return false;
+        if (answer->new_tokens == 1 && !speaker->raw) drop_space(pending);
+        if (!hand_over(pending, false, piece, answer, error) || !feed(speaker, &id, 1, error)) return false;
     }
-    return (!answer->text.size || show(answer, piece, &shown, true, error)) && mend(&answer->text, error);
+    return hand_over(pending, true, piece, answer, error);
 }
 
 bool speaker_answer(Speaker *speaker, const TokenList *prompt, AnswerPiece *piece, Answer *answer, Error *error) {
     double started = clock_seconds();
+    Buffer pending = BUFFER_EMPTY; // bytes of tokens that are not a whole character yet
     *answer = (Answer){.prompt_tokens = prompt->count};
-    bool good = feed_prompt(speaker, prompt, error) && draw_tokens(speaker, piece, answer, error);
+    bool good = feed_prompt(speaker, prompt, error) && draw_tokens(speaker, &pending, piece, answer, error);
+    buffer_free(&pending);
     answer->seconds = clock_seconds() - started;
     if (!good) answer_free(answer);
     return good;

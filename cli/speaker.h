@@ -15,7 +15,7 @@ typedef struct Speaker {
     float *logits;          // [V]
     TokenList fed;          // the tokens in the cache
     int64_t max_new_tokens; // of an answer
-    bool raw;               // plain text is continued
+    bool raw;               // plain text is continued, without a template
     int32_t stops[TEMPLATE_STOPS + MODEL_EOS_MAX];
     int stop_count;
 } Speaker;
@@ -38,7 +38,8 @@ typedef void AnswerPiece(const char *bytes, size_t size);
 bool speaker_open(Speaker *speaker, const Options *options, Error *error);
 void speaker_close(Speaker *speaker);
 
-// Encodes a conversation that ends with a user's message, ready for the next answer, and appends it to prompt.
+// Encodes a conversation that ends with a user's message, ready for the next answer, and appends it to prompt. With raw
+// it is one plain text, in which each further message of the user begins a line. Errors: nothing to encode.
 bool speaker_encode(const Speaker *speaker, const Message *messages, int count, TokenList *prompt, Error *error);
 // Answers: feeds what of the prompt is not in the cache yet, then draws token after token. piece may be NULL.
 bool speaker_answer(Speaker *speaker, const TokenList *prompt, AnswerPiece *piece, Answer *answer, Error *error);

@@ -79,6 +79,81 @@ static void test_generate(void **state) {
     json_decref(reported);
 }
 
+// ---- a conversation
+
+static Run chat(const char *input, const char *const *more) {
+    const char *arguments[16] = {"chat", model, "-n", "2"};
+    for (int i = 0; more[i]; i++) arguments[4 + i] = more[i];
+    return run_lisa_on(input, arguments);
+}
+
+#define CHAT(input, ...) chat(input, (const char *const[]){__VA_ARGS__, NULL})
+
+// Checks that the conversation printed has the given roles and texts; a text NULL may be anything.
+static void talk_is(Run run, int count, const char *const (*expected)[2]) {
+    json_t *talk = object_of(run), *messages = json_object_get(talk, "messages");
+    assert_int_equal(json_array_size(messages), count);
+    for (int i = 0; i < count; i++) {
+        const json_t *message = json_array_get(messages, (size_t)i);
+        assert_string_equal(json_string_value(json_object_get(message, "role")), expected[i][0]);
+        const char *text = json_string_value(json_object_get(message, "content"));
+        assert_non_null(text);
+        if (expected[i][1]) assert_string_equal(text, expected[i][1]);
+    }
+    json_decref(talk);
+}
+
+static void test_chat(void **state) {
+    (void)state;
+    // Random weights cut answers inside characters; the next question must be answered all the same.
+    for (int seed = 1; seed <= 8; seed++) {
+        char text[4];
+        snprintf(text, sizeof text, "%d", seed);
+        talk_is(CHAT("one\n\ntwo\nthree\n", "--template", "alpaca", "--seed", text, "--json"), 6,
+                (const char *const[][2]){{"user", "one"},
+                                         {"assistant", NULL},
+                                         {"user", "two"},
+                                         {"assistant", NULL},
+                                         {"user", "three"},
+                                         {"assistant", NULL}});
+    }
+    talk_is(CHAT("one\n/reset\ntwo\n/exit\nthree\n", "--template", "alpaca", "--json"), 2,
+            (const char *const[][2]){{"user", "two"}, {"assistant", NULL}});
+    talk_is(CHAT("one\n/system Be brief.\n", "--template", "alpaca", "--json"), 0, NULL);
+    Run run = CHAT("/system Be brief.\n/what\n", "--template", "alpaca");
+    assert_string_equal(run.err, "(system text set, new conversation)\n"
+                                 "/reset starts anew, /system TEXT sets the system text, /exit leaves\n");
+    run_free(&run);
+    run = CHAT("\xff\n", "--template", "alpaca");
+    assert_string_equal(run.err, "that is not UTF-8 text\n/reset starts anew\n");
+    assert_string_equal(run.out, "");
+    run_free(&run);
+}
+
+// Without a template a conversation is one text: a line in it is what `generate --raw` says to that text.
+static void test_raw_chat(void **state) {
+    (void)state;
+    Run said = CHAT("count to\n", "--raw", "--temp", "0");
+    json_t *first = object_of(RUN("generate", model, "--raw", "-p", "count to", "-n", "2", "--temp", "0", "--json"));
+    const char *answer = json_string_value(json_object_get(first, "text"));
+    assert_int_equal(strncmp(said.out, answer, strlen(answer)), 0);
+    assert_string_equal(said.out + strlen(answer), "\n");
+    run_free(&said);
+    char both[128];
+    snprintf(both, sizeof both, "count to%s\nmore", answer);
+    json_t *second = object_of(RUN("generate", model, "--raw", "-p", both, "-n", "2", "--temp", "0", "--json"));
+    talk_is(CHAT("count to\nmore\n", "--raw", "--temp", "0", "--json"), 4,
+            (const char *const[][2]){{"user", "count to"},
+                                     {"assistant", answer},
+                                     {"user", "more"},
+                                     {"assistant", json_string_value(json_object_get(second, "text"))}});
+    json_decref(second);
+    json_decref(first);
+    Run run = CHAT("/system Be brief.\n", "--raw");
+    assert_string_equal(run.err, "(plain text has no system text)\n");
+    run_free(&run);
+}
+
 static void test_preview(void **state) {
     (void)state;
     json_t *preview = object_of(
@@ -199,6 +274,7 @@ int main(void) {
         cmocka_unit_test(test_info),    cmocka_unit_test(test_generate),
         cmocka_unit_test(test_preview), cmocka_unit_test(test_train_then_evaluate),
         cmocka_unit_test(test_bench),   cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_chat),    cmocka_unit_test(test_raw_chat),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
