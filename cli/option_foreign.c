@@ -3,16 +3,17 @@
 #include "cli/options.h"
 #include <string.h>
 
-#define ONLY_16_BIT   "weights are bf16 with exact fp32 masters; quantised training is not there"
-#define NO_ADAPTERS   "adapters (LoRA and its kin) are not there; finetuning_type is lisa or full"
-#define ONE_MACHINE   "training runs in one process on one machine"
-#define NO_REPORT     "metrics go to metrics.jsonl in output_dir only"
-#define OTHER_METHOD  "this method is not there; finetuning_type is lisa or full"
-#define ONLY_TEXT     "only text models are trained"
-#define NO_BEST       "evaluation does not choose or end anything; the last state is the result"
-#define OTHER_OUTPUT  "the trained model lies in output_dir; there is no upload or export of another kind"
-#define NO_ADDED_LOSS "the loss is plain cross-entropy"
-#define NO_STREAMING  "the data is read once before training and then held as token ids"
+#define ONLY_16_BIT    "weights are bf16 with exact fp32 masters; quantised training is not there"
+#define NO_ADAPTERS    "adapters (LoRA and its kin) are not there; finetuning_type is lisa or full"
+#define ONE_MACHINE    "training runs in one process on one machine"
+#define NO_REPORT      "metrics go to metrics.jsonl in output_dir only"
+#define OTHER_METHOD   "this method is not there; finetuning_type is lisa or full"
+#define ONLY_TEXT      "only text models are trained"
+#define NO_BEST        "evaluation does not choose or end anything; the last state is the result"
+#define OTHER_OUTPUT   "the trained model lies in output_dir; there is no upload or export of another kind"
+#define NO_ADDED_LOSS  "the loss is plain cross-entropy"
+#define OTHER_SCHEDULE "the learning rate follows lr_scheduler_type with warmup_ratio or warmup_steps"
+#define NO_STREAMING   "the data is read once before training and then held as token ids"
 
 // Any value is fine.
 #define IGNORED(name)                                                                                                  \
@@ -43,26 +44,44 @@ static const ForeignOption foreign_options[] = {
     IGNORED("infer_dtype"),
     IGNORED("flash_attn"),
     IGNORED("flash_attention"),
+    IGNORED("flash_attn_*"),
     IGNORED("sdp_attention"),
     IGNORED("xformers_attention"),
     IGNORED("attn_implementation"),
     IGNORED("use_flash_attention"),
     IGNORED("enable_liger_kernel"),
+    IGNORED("use_liger_kernel"),
+    IGNORED("liger_*"),
+    IGNORED("plugins"),
+    IGNORED("accelerator_config"),
+    IGNORED("auto_find_batch_size"), // the plan is made before the first step
+    IGNORED("use_cpu"),
+    IGNORED("no_cuda"),
     IGNORED("use_unsloth"),
     IGNORED("use_unsloth_gc"),
     IGNORED("use_reentrant_gc"),
     IGNORED("gradient_checkpointing_kwargs"),
-    IGNORED("torch_compile"),
+    IGNORED("torch_compile*"),
     IGNORED("torch_empty_cache_steps"),
     IGNORED("use_cache"),
     IGNORED("low_cpu_mem_usage"),
     {"optim", "adamw_torch adamw_torch_fused adamw_hf adamw_bnb_8bit paged_adamw_32bit paged_adamw_8bit", NULL,
      "the optimizer is AdamW"},
+    {"adafactor", NULL, NULL, "the optimizer is AdamW"},
+    {"optim_args", NULL, NULL, "the optimizer is AdamW"},
+    {"optim_target_modules", NULL, NULL, OTHER_METHOD},
+    {"lr_scheduler_kwargs", NULL, NULL, OTHER_SCHEDULE},
+    {"lr_quadratic_warmup", NULL, NULL, OTHER_SCHEDULE},
+    {"cosine_*", NULL, NULL, OTHER_SCHEDULE},
     {"optimizer", "adamw_torch adamw_torch_fused adamw_hf adamw_bnb_8bit paged_adamw_32bit paged_adamw_8bit adamw adam",
      NULL, "the optimizer is AdamW"},
     IGNORED("per_device_eval_batch_size"), // examples lie end to end in micro-batches of the plan
     IGNORED("eval_batch_size"),
     IGNORED("eval_accumulation_steps"),
+    IGNORED("eval_table_size"),
+    IGNORED("eval_max_new_tokens"),
+    {"prediction_loss_only", "true", NULL, "evaluation is the loss over target tokens"},
+    {"eval_delay", NULL, NULL, "evaluation starts before step 1"},
     IGNORED("eval_on_start"), // always
     IGNORED("include_num_input_tokens_seen"),
     IGNORED("include_tokens_per_second"),
@@ -73,6 +92,13 @@ static const ForeignOption foreign_options[] = {
     IGNORED("tokenizer_type"),
     IGNORED("model_type"),
     IGNORED("is_llama_derived_model"),
+    IGNORED("is_mistral_derived_model"),
+    IGNORED("arch_type"),
+    IGNORED("cache_dir"),
+    {"model_revision", "main", NULL, "the local cache has what was fetched; give the folder of another revision"},
+    {"train_from_scratch", NULL, NULL, "training starts from the model's weights"},
+    IGNORED("tokenizer_use_fast"),
+    IGNORED("tokenizer_legacy"), // tokenizer_config.json says so
     IGNORED("strict"),
     IGNORED("special_tokens"),
 
@@ -92,6 +118,10 @@ static const ForeignOption foreign_options[] = {
     IGNORED("pad_to_multiple_of"),
     IGNORED("eval_sample_packing"),
     {"tokenized_path", NULL, NULL, "tokens are not stored; give the data itself as dataset"},
+    {"mask_prompt", NULL, "train_on_prompt=false train_on_prompt=true", NULL},
+    {"data_seed", NULL, NULL, "seed also gives the order of the examples"},
+    {"dataloader_drop_last", NULL, NULL, "every example is used once per epoch"},
+    {"shuffle_merged_datasets", "true", NULL, "data sets are laid one after the other and shuffled"},
     {"mix_strategy", "concat", NULL, "data sets are laid one after the other and shuffled"},
     {"interleave_probs", NULL, NULL, "data sets are laid one after the other and shuffled"},
     {"streaming", NULL, NULL, NO_STREAMING},
@@ -99,6 +129,7 @@ static const ForeignOption foreign_options[] = {
     {"group_by_length", NULL, NULL, "examples lie end to end, so grouping by length would save nothing"},
     IGNORED("length_column_name"),
     IGNORED("split_special_tokens"), // text never becomes a special token here
+    {"tokens", NULL, NULL, "the vocabulary is not changed"},
     {"resize_vocab", NULL, NULL, "the vocabulary is not changed"},
     {"new_special_tokens", NULL, NULL, "the vocabulary is not changed"},
     {"add_tokens", NULL, NULL, "the vocabulary is not changed"},
@@ -122,10 +153,18 @@ static const ForeignOption foreign_options[] = {
     {"logging_strategy", "steps", NULL, "metrics are written every logging_steps"},
     IGNORED("logging_nan_inf_filter"),
     IGNORED("disable_tqdm"),
+    IGNORED("log_on_each_node"),
+    IGNORED("skip_memory_metrics"),
+    IGNORED("include_for_metrics"),
+    IGNORED("profiler_steps"),
     {"wandb_*", NULL, NULL, NO_REPORT},
     {"use_wandb", NULL, NULL, NO_REPORT},
     {"mlflow_*", NULL, NULL, NO_REPORT},
     {"use_swanlab", NULL, NULL, NO_REPORT},
+    {"use_tensorboard", NULL, NULL, NO_REPORT},
+    {"comet_*", NULL, NULL, NO_REPORT},
+    {"use_comet", NULL, NULL, NO_REPORT},
+    {"use_mlflow", NULL, NULL, NO_REPORT},
     IGNORED("swanlab_*"),
     IGNORED("debug"),
 
@@ -137,6 +176,9 @@ static const ForeignOption foreign_options[] = {
     {"load_best_model_at_end", NULL, NULL, NO_BEST},
     IGNORED("metric_for_best_model"),
     IGNORED("greater_is_better"),
+    IGNORED("evals_per_epoch"), // one per epoch where eval_steps does not say otherwise
+    IGNORED("saves_per_epoch"), // likewise
+    IGNORED("loss_watchdog_*"), // a loss that is no number ends the run
     {"early_stopping_*", NULL, NULL, NO_BEST},
     {"push_to_hub", NULL, NULL, OTHER_OUTPUT},
     IGNORED("hub_*"),
@@ -155,6 +197,9 @@ static const ForeignOption foreign_options[] = {
     {"adapter", NULL, NULL, NO_ADAPTERS},
     {"adapter_name_or_path", NULL, NULL, NO_ADAPTERS},
     {"lora_model_dir", NULL, NULL, NO_ADAPTERS},
+    {"top_k", NULL, NULL, "answers are drawn by temperature and top_p"},
+    {"repetition_penalty", "1.0", NULL, "answers are drawn by temperature and top_p"},
+    {"num_beams", "1", NULL, "answers are drawn by temperature and top_p"},
     {"use_lora", NULL, NULL, NO_ADAPTERS},
     {"use_dora", NULL, NULL, NO_ADAPTERS},
     {"use_rslora", NULL, NULL, NO_ADAPTERS},
@@ -182,10 +227,17 @@ static const ForeignOption foreign_options[] = {
     {"loraplus_*", NULL, NULL, NO_ADAPTERS},
     {"mixture_of_depths", NULL, NULL, OTHER_METHOD},
     {"shift_attn", NULL, NULL, OTHER_METHOD},
+    {"s2_attention", NULL, NULL, OTHER_METHOD},
+    {"unfrozen_parameters", NULL, NULL, OTHER_METHOD},
+    {"relora_*", NULL, NULL, OTHER_METHOD},
+    {"rl", NULL, NULL, OTHER_METHOD},
+    {"peft_*", NULL, NULL, NO_ADAPTERS},
     {"neftune_noise_alpha", NULL, NULL, NO_ADDED_LOSS},
     {"label_smoothing_factor", NULL, NULL, NO_ADDED_LOSS},
     {"use_dft_loss", NULL, NULL, NO_ADDED_LOSS},
     IGNORED("pref_*"),
+    IGNORED("dpo_*"),
+    IGNORED("ppo_*"),
     {"ref_model", NULL, NULL, OTHER_METHOD},
     {"reward_model", NULL, NULL, OTHER_METHOD},
 };

@@ -95,7 +95,7 @@ static bool note_without_effect(Options *options, const char *name, Error *error
 
 static bool set_foreign(Options *options, CommandSet command, const ForeignOption *foreign, const char *name,
                         const char *value, const char *where, Error *error) {
-    if (foreign->becomes) {
+    if (foreign->becomes && *value) { // nothing behind the colon of a YAML line says nothing
         int is = is_nothing(value) ? 0 : truth_of(value);
         if (is < 0) return error_usage(error, "%s: \"%s\" is neither true nor false", name, value);
         bool set;

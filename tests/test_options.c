@@ -290,9 +290,13 @@ static void test_axolotl_yaml(void **state) {
                      "val_set_size: 0.05\nadapter:\nlora_r:\nsequence_len: 4096\nsample_packing: true\n"
                      "lisa_n_layers: 4\nlisa_step_interval: 20\nlisa_layers_attribute: model.layers\n"
                      "micro_batch_size: 1\nnum_epochs: 1\noptimizer: adamw_bnb_8bit\nlr_scheduler: cosine\n"
-                     "wandb_project:\nspecial_tokens:\n  bos_token: \"<s>\"\n",
+                     "wandb_project:\nbf16: auto\ntf32: false\nearly_stopping_patience:\nlocal_rank:\n"
+                     "flash_attention: true\nflash_attn_cross_entropy: false\nflash_attn_fuse_mlp: true\n"
+                     "evals_per_epoch: 4\neval_table_size:\nsaves_per_epoch: 1\ndebug:\ndeepspeed:\nfsdp_config:\n"
+                     "special_tokens:\n  bos_token: \"<s>\"\n",
                      &error),
           &error);
+    assert_non_null(strstr(buffer_string(&options.without_effect), "evals_per_epoch, eval_table_size"));
     assert_string_equal(options.data.dataset, "a.json,b.json");
     assert_int_equal(options.data.cutoff_len, 4096);
     assert_int_equal(options.data.packing, PACKING_ON);
@@ -304,8 +308,14 @@ static void test_axolotl_yaml(void **state) {
     assert_string_equal(options.data.dataset, "x.json,y.json");
     assert_int_equal(options.without_effect.size, 0);
     options_free(&options);
-    check(parse_text(&options, "use_lisa: 0\n", &error), &error);
+    check(parse_text(&options, "use_lisa: 0\nmask_prompt: false\n", &error), &error);
     assert_int_equal(options.train.finetuning_type, METHOD_FULL);
+    assert_true(options.data.train_on_prompt);
+    options_free(&options);
+    check(parse_text(&options, "use_lisa:\nmask_prompt: null\n", &error), &error);
+    assert_int_equal(options.train.finetuning_type, METHOD_LISA);
+    assert_false(options.data.train_on_prompt);
+    assert_string_equal(buffer_string(&options.without_effect), "use_lisa, mask_prompt");
     options_free(&options);
 }
 
