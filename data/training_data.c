@@ -15,12 +15,16 @@ typedef struct Reading {
     DataSources sources, eval_sources; // the latter is empty without eval_dataset
 } Reading;
 
+static bool have_messages(const DataSources *sources) {
+    return data_sources_have(sources, FORMAT_SHAREGPT) || data_sources_have(sources, FORMAT_OPENAI);
+}
+
 // The template is needed, and asked for, only where there are conversations.
 static bool choose_template(TrainingData *data, const Reading *reading, Error *error) {
     const DataSources *sources = &reading->sources, *eval = &reading->eval_sources;
     const char *system = reading->settings->default_system;
     if (!data_sources_have_chats(sources) && !data_sources_have_chats(eval)) return true;
-    bool alpaca = data_sources_have(sources, FORMAT_ALPACA) || data_sources_have(eval, FORMAT_ALPACA);
+    bool alpaca = !have_messages(sources) && !have_messages(eval); // all conversations are
     if (!template_choose(reading->tokenizer, reading->settings->template_name, alpaca, &data->chat, &data->system,
                          error))
         return false;

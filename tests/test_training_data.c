@@ -94,6 +94,29 @@ static void test_held_out(void **state) {
     assert_string_equal(error.text, "no data set is named");
 }
 
+// A model without a template: alpaca data goes into Stanford's, other conversations are not guessed at.
+static void test_no_template_is_guessed(void **state) {
+    (void)state;
+    Error error = {0};
+    TrainingData data;
+    char alpaca[] = "a.jsonl", mixed[] = "a.jsonl,s.jsonl", messages[] = "s.jsonl";
+    write_records("a.jsonl", 3);
+    free(write_text(folder, "s.jsonl",
+                    "{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]}"));
+    settings.cutoff_len = 512;
+    settings.dataset = alpaca;
+    check(load(&data, SPM, &error), &error);
+    assert_string_equal(template_name(data.chat), "alpaca");
+    training_data_free(&data);
+    settings.dataset = mixed;
+    assert_false(load(&data, SPM, &error));
+    assert_string_equal(error.text, "the model has no chat template");
+    settings.dataset = alpaca;
+    settings.eval_dataset = messages;
+    assert_false(load(&data, SPM, &error));
+    assert_string_equal(error.text, "the model has no chat template");
+}
+
 static void test_packing(void **state) {
     (void)state;
     Error error = {0};
@@ -277,8 +300,8 @@ static void test_pieces_of_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_held_out), TEST(test_packing),        TEST(test_everything_truncated_away),
-        TEST(test_preview),  TEST(test_pieces_of_text),
+        TEST(test_no_template_is_guessed),    TEST(test_held_out), TEST(test_packing),
+        TEST(test_everything_truncated_away), TEST(test_preview),  TEST(test_pieces_of_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
