@@ -124,9 +124,9 @@ static void temperature_zero_takes_the_largest(void **state) {
     Error error = {0};
     Sampler sampler;
     check(sampler_create(&sampler, 4, 0, 1, 5, &error), &error);
-    float logits[4] = {1, NAN, 3, 3}, none[4] = {NAN, NAN, NAN, NAN};
+    float logits[4] = {1, -INFINITY, 3, 3}, damaged[4] = {1, NAN, 3, 3};
     assert_int_equal(sampler_next(&sampler, logits, 0), 2);
-    assert_int_equal(sampler_next(&sampler, none, 0), -1);
+    assert_int_equal(sampler_next(&sampler, damaged, 0), -1);
     sampler_free(&sampler);
 }
 
