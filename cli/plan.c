@@ -24,7 +24,8 @@ static void print_plan(const Plan *plan) {
     for (int i = 0; i < plan->component_count; i++)
         print_row(plan->components[i].name, plan->components[i].device_bytes, plan->components[i].host_bytes);
     print_row("in all", plan->device_bytes, plan->host_bytes);
-    printf("\nof %s that can be used\n", format_bytes(size, plan->limit));
+    printf("\nof %s that can be used; ", format_bytes(size, plan->limit));
+    printf("beside the arenas the backend has %s of work space\n", format_bytes(size, plan->workspace_bytes));
     printf("micro-batch of %lld tokens, %lld at a time; gradient_checkpointing %s\n", (long long)plan->sizes.tokens,
            (long long)plan->sizes.sweep, keep_name(plan->sizes.keep));
 }
@@ -42,6 +43,7 @@ static bool print_json(const Plan *plan, Error *error) {
     report_value(&report, "components", components);
     report_bytes(&report, "device", plan->device_bytes);
     report_bytes(&report, "host", plan->host_bytes);
+    report_bytes(&report, "workspace", plan->workspace_bytes);
     report_bytes(&report, "limit", plan->limit);
     report_integer(&report, "micro_batch_tokens", plan->sizes.tokens);
     report_integer(&report, "sweep", plan->sizes.sweep);

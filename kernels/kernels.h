@@ -189,9 +189,7 @@ struct Backend {
     // weight becomes the stochastic rounding of the master to bf16, element i drawn from random_bits(key, i).
     void (*freeze)(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 
-    // ---- elementwise --------------------------------------------------------------------------------------------
-    // out = a + b; out may be a or b
-    void (*add)(Backend *b, Activation *out, const Activation *x, const Activation *y, int64_t count, Stream *stream);
+    // ---- decoding -----------------------------------------------------------------------------------------------
     // Activation -> float, in device memory (logits that the host will sample from)
     void (*to_float)(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
 

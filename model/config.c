@@ -2,8 +2,7 @@
 #include "model/config_parts.h"
 #include <string.h>
 
-#define CONFIG_BYTES_MAX (16 << 20)
-#define SUPPORTED        "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"
+#define SUPPORTED "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"
 
 static const struct {
     const char *architecture;
@@ -158,11 +157,4 @@ bool model_config_from_json(ModelConfig *config, const json_t *object, const cha
            read_numbers(config, object, where, error) && read_eos(config, object, where, error) &&
            read_switches(config, object, where, error) && read_window(config, object, where, error) &&
            config_read_rope(config, object, where, error);
-}
-
-bool model_config_read(ModelConfig *config, const char *path, Error *error) {
-    json_t *object = json_read_file(path, CONFIG_BYTES_MAX, error);
-    bool ok = object && model_config_from_json(config, object, path, error);
-    json_decref(object);
-    return ok;
 }

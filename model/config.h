@@ -46,7 +46,6 @@ typedef struct ModelConfig {
 // Reads config.json's object. `where` names the source. Errors name the key; an architecture or a rope type that is
 // not supported is named together with the list of those that are.
 bool model_config_from_json(ModelConfig *config, const json_t *object, const char *where, Error *error);
-bool model_config_read(ModelConfig *config, const char *path, Error *error);
 
 const char *model_family_name(ModelFamily family);   // "llama", "mistral", "qwen2": config.json's model_type
 int64_t model_parameters(const ModelConfig *config); // the number of weights, a tied matrix counted once

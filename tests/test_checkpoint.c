@@ -373,32 +373,46 @@ static void the_output_folder_is_respected(void **state) {
     check(checkpoint_prepare_folder(folder, false, &resume, &error), &error);
     assert_string_equal(resume, path);
     free(resume);
-    // a manifest that somebody altered names folders that are not lisa's
-    char *kept = path_join(folder, "kept"), *beside = write_text(base, "beside.txt", "beside");
-    check(directory_create(kept, &error), &error);
-    json_t *manifest = manifest_verify(path, &error), *names_more = parse_quoted("{'..': {}, '.': {}, 'kept': {}}");
-    check(manifest, &error);
-    json_object_update(json_object_get(manifest, "files"), names_more);
-    write_manifest(path, manifest);
-    json_decref(names_more);
-    json_decref(manifest);
     check(checkpoint_prepare_folder(folder, true, &resume, &error), &error);
     assert_null(resume);
     char **names;
     size_t count;
     check(directory_list(folder, &names, &count, &error), &error);
-    assert_int_equal(count, 2);
-    assert_string_equal(names[0], "kept");
-    assert_string_equal(names[1], "mine.txt");
-    assert_true(path_exists(beside));
+    assert_int_equal(count, 1);
+    assert_string_equal(names[0], "mine.txt");
     names_free(names, count);
     close_session(&s);
     free(model);
     free(published);
     free(path);
     free(mine);
-    free(kept);
+    free(folder);
+    remove_folder(base);
+}
+
+// A manifest that somebody altered names folders, which are not lisa's.
+static void overwriting_removes_files_alone(void **state) {
+    (void)state;
+    Error error = {0};
+    Session s;
+    char *base = make_folder(), *folder = path_join(base, "out"), *resume;
+    char *kept = path_join(folder, "kept"), *beside = write_text(base, "beside.txt", "beside");
+    TrainSettings settings = settings_with(1, false);
+    check(directory_create(kept, &error), &error);
+    open_session(&s, MODEL, &settings);
+    char *path = save_after(&s, folder, 3);
+    json_t *manifest = manifest_verify(path, &error), *more = parse_quoted("{'..': {}, '.': {}, 'kept': {}}");
+    check(manifest, &error);
+    json_object_update(json_object_get(manifest, "files"), more);
+    write_manifest(path, manifest);
+    check(checkpoint_prepare_folder(folder, true, &resume, &error), &error);
+    assert_true(path_exists(kept) && path_exists(beside) && !path_exists(path));
+    json_decref(more);
+    json_decref(manifest);
+    close_session(&s);
+    free(path);
     free(beside);
+    free(kept);
     free(folder);
     remove_folder(base);
 }
@@ -510,6 +524,7 @@ int main(void) {
         cmocka_unit_test(only_the_newest_stay),
         cmocka_unit_test(a_full_disk_leaves_the_last_checkpoint),
         cmocka_unit_test(the_output_folder_is_respected),
+        cmocka_unit_test(overwriting_removes_files_alone),
         cmocka_unit_test(a_stopped_run_goes_on_to_the_same_end),
         cmocka_unit_test(a_loss_that_is_no_number_ends_the_run),
     };

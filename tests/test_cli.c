@@ -87,6 +87,7 @@ static void test_plan(void **state) {
         json_integer_value(json_object_get(part, "device_bytes"));
     assert_true(sum > 0);
     assert_int_equal(json_integer_value(json_object_get(plan, "device_bytes")), sum);
+    assert_true(json_integer_value(json_object_get(plan, "workspace_bytes")) > 0);
     json_decref(plan);
     run_free(&run);
     ends_with_error(RUN("plan", folder, "lisa_activated_layers=4"), 2,

@@ -97,7 +97,9 @@ static bool too_large(const Plan *plan, Error *error) {
 }
 
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error) {
-    *plan = (Plan){.limit = request->memory_limit, .evaluate_only = request->evaluate_only};
+    *plan = (Plan){.limit = request->memory_limit,
+                   .evaluate_only = request->evaluate_only,
+                   .workspace_bytes = request->backend->workspace_bytes};
     if (!plan->limit) plan->limit = (uint64_t)((double)free_memory() * HOST_SHARE);
     if (!check_request(request, error)) return false;
     plan->sizes = choose_sizes(request);

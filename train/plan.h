@@ -30,9 +30,10 @@ typedef struct Plan {
     bool fused_update; // a block is updated as soon as its gradient is complete: no clipping, one sweep holds any step
     PlanComponent components[PLAN_COMPONENTS_MAX];
     int component_count;
-    uint64_t device_bytes; // of the device arena
-    uint64_t host_bytes;   // of the host arena
-    uint64_t limit;        // the memory limit it was made for
+    uint64_t device_bytes;    // of the device arena
+    uint64_t host_bytes;      // of the host arena
+    uint64_t workspace_bytes; // of the backend itself, beside the arenas
+    uint64_t limit;           // the memory limit it was made for
 } Plan;
 
 // Chooses the sizes: a micro-batch holds the longest sequence, or as many as make 2048 tokens; gradient_checkpointing

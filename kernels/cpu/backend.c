@@ -172,7 +172,6 @@ static const Backend CPU_TABLE = {
     .clip_finish = cpu_clip_finish,
     .adamw = cpu_adamw,
     .freeze = cpu_freeze,
-    .add = cpu_add,
     .to_float = cpu_to_float,
     .gemm_seconds = cpu_gemm_seconds,
 };

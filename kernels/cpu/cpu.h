@@ -104,7 +104,6 @@ void cpu_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradien
                const AdamWStep *step, Stream *stream);
 void cpu_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 
-void cpu_add(Backend *b, Activation *out, const Activation *x, const Activation *y, int64_t count, Stream *stream);
 void cpu_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
 bool cpu_gemm_seconds(Backend *backend, GemmLayout layout, int64_t m, int64_t n, int64_t k, int repeats,
                       double *seconds, Error *error);
