@@ -1,5 +1,6 @@
 // option_values.c - see option_values.h.
 #include "cli/option_values.h"
+#include "base/buffer.h"
 #include "base/numbers.h"
 #include <ctype.h>
 #include <errno.h>
@@ -82,6 +83,35 @@ static bool parse_size(uint64_t *bytes, const OptionRow *row, const char *value,
     return true;
 }
 
+// A path as a shell would give it: "~/" at its start, or at the start of one in a list, is the home folder.
+static bool expand_home(Buffer *text, const char *value, Error *error) {
+    const char *home = getenv("HOME");
+    for (const char *at = value; *at; at++) {
+        bool start = at == value || at[-1] == ',';
+        bool good = start && home && at[0] == '~' && at[1] == '/' ? buffer_text(text, home, error)
+                                                                  : buffer_byte(text, *at, error);
+        if (!good) return false;
+    }
+    return true;
+}
+
+static bool store_text(char **place, const OptionRow *row, const char *value, Error *error) {
+    static const char *const paths[] = {"MODEL", "FOLDER", "FILE,..."};
+    bool path = false;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) path |= !strcmp(row->placeholder, paths[i]);
+    Buffer expanded = BUFFER_EMPTY;
+    if (path && !expand_home(&expanded, value, error)) {
+        buffer_free(&expanded);
+        return false;
+    }
+    char *copy = strdup(path ? buffer_string(&expanded) : value);
+    buffer_free(&expanded);
+    if (!copy) return error_memory(error, row->name, strlen(value) + 1);
+    free(*place);
+    *place = copy;
+    return true;
+}
+
 bool option_store(Options *options, const OptionRow *row, const char *value, Error *error) {
     void *place = option_place(options, row);
     double number;
@@ -107,9 +137,5 @@ bool option_store(Options *options, const OptionRow *row, const char *value, Err
     case VALUE_TEXT:
         break;
     }
-    char *copy = strdup(value);
-    if (!copy) return error_memory(error, row->name, strlen(value) + 1);
-    free(*(char **)place);
-    *(char **)place = copy;
-    return true;
+    return store_text(place, row, value, error);
 }

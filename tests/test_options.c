@@ -86,6 +86,20 @@ static void test_spellings(void **state) {
     options_free(&options);
 }
 
+static void test_home(void **state) {
+    (void)state;
+    Options options;
+    Error error;
+    setenv("HOME", "/home/me", 1);
+    check(PARSE(&options, &error, "model=~/m", "dataset=~/a.json,b~/c,~/d,~", "-o", "~/", "default_system=~/x"),
+          &error);
+    assert_string_equal(options.model_name_or_path, "/home/me/m");
+    assert_string_equal(options.data.dataset, "/home/me/a.json,b~/c,/home/me/d,~");
+    assert_string_equal(options.train.output_dir, "/home/me/");
+    assert_string_equal(options.data.default_system, "~/x");
+    options_free(&options);
+}
+
 static void test_aliases(void **state) {
     (void)state;
     Options options;
@@ -370,6 +384,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_spellings),
+        cmocka_unit_test(test_home),
         cmocka_unit_test(test_aliases),
         cmocka_unit_test(test_no_two_options_share_a_name),
         cmocka_unit_test(test_wrong_values),
