@@ -36,8 +36,7 @@ static RecordResult read_role(const RecordKeys *keys, const json_t *message, siz
     } else if (strcmp(role, keys->system_tag) == 0 || strcmp(role, "developer") == 0) {
         *found = ROLE_SYSTEM;
     } else {
-        return record_bad(error, "unknown role \"%.40s\" (message %zu); known are \"%s\", \"%s\", \"%s\"", role, number,
-                          keys->system_tag, keys->user_tag, keys->assistant_tag);
+        return record_unknown_role(keys, role, number, error);
     }
     return RECORD_GOOD;
 }
@@ -53,25 +52,13 @@ static RecordResult read_weight(const json_t *message, size_t number, bool *targ
     return RECORD_GOOD;
 }
 
+static RecordResult read_message(const RecordKeys *keys, const json_t *value, size_t number, RecordMessage *message,
+                                 Error *error) {
+    RecordResult result = read_role(keys, value, number, &message->role, error);
+    if (result == RECORD_GOOD) result = read_content(keys, value, number, &message->text, error);
+    return result == RECORD_GOOD ? read_weight(value, number, &message->target, error) : result;
+}
+
 RecordResult record_read_openai(const RecordKeys *keys, const json_t *value, Record *record, Error *error) {
-    const json_t *list;
-    const char *system;
-    RecordResult result = record_messages(keys, value, &list, error);
-    if (result == RECORD_GOOD) result = record_string(value, keys->system, &system, error);
-    for (size_t i = 0; result == RECORD_GOOD && i < json_array_size(list); i++) {
-        const json_t *message = json_array_get(list, i);
-        const char *text = NULL;
-        bool target = true;
-        Role role = ROLE_USER;
-        if (!json_is_object(message)) return record_bad(error, "message %zu is not an object", i + 1);
-        result = read_role(keys, message, i + 1, &role, error);
-        if (result == RECORD_GOOD) result = read_content(keys, message, i + 1, &text, error);
-        if (result == RECORD_GOOD) result = read_weight(message, i + 1, &target, error);
-        if (result != RECORD_GOOD) return result;
-        if (i == 0 && role != ROLE_SYSTEM && system && *system &&
-            !record_add(record, ROLE_SYSTEM, system, false, error))
-            return RECORD_FAILED;
-        if (!record_add(record, role, text, target, error)) return RECORD_FAILED;
-    }
-    return result == RECORD_GOOD ? record_refuse_tools(keys, value, error) : result;
+    return record_read_messages(keys, value, read_message, record, error);
 }

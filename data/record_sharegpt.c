@@ -17,35 +17,22 @@ static RecordResult read_role(const RecordKeys *keys, const char *role, size_t n
     } else if (is(role, keys->system_tag, NULL)) {
         *found = ROLE_SYSTEM;
     } else {
-        return record_bad(error, "unknown role \"%.40s\" (message %zu); known are \"%s\", \"%s\", \"%s\"", role, number,
-                          keys->system_tag, keys->user_tag, keys->assistant_tag);
+        return record_unknown_role(keys, role, number, error);
     }
     return RECORD_GOOD;
 }
 
+static RecordResult read_message(const RecordKeys *keys, const json_t *value, size_t number, RecordMessage *message,
+                                 Error *error) {
+    const char *role;
+    RecordResult result = record_string(value, keys->role_tag, &role, error);
+    if (result == RECORD_GOOD) result = record_string(value, keys->content_tag, &message->text, error);
+    if (result != RECORD_GOOD) return result;
+    if (!role || !message->text)
+        return record_bad(error, "\"%s\" is missing (message %zu)", role ? keys->content_tag : keys->role_tag, number);
+    return read_role(keys, role, number, &message->role, error);
+}
+
 RecordResult record_read_sharegpt(const RecordKeys *keys, const json_t *value, Record *record, Error *error) {
-    const json_t *list;
-    const char *system;
-    RecordResult result = record_messages(keys, value, &list, error);
-    if (result == RECORD_GOOD) result = record_string(value, keys->system, &system, error);
-    for (size_t i = 0; result == RECORD_GOOD && i < json_array_size(list); i++) {
-        const json_t *message = json_array_get(list, i);
-        const char *role_name, *text;
-        Role role = ROLE_USER;
-        if (!json_is_object(message)) return record_bad(error, "message %zu is not an object", i + 1);
-        result = record_string(message, keys->role_tag, &role_name, error);
-        if (result == RECORD_GOOD) result = record_string(message, keys->content_tag, &text, error);
-        if (result != RECORD_GOOD) return result;
-        if (!role_name || !text)
-            return record_bad(error, "\"%s\" is missing (message %zu)", role_name ? keys->content_tag : keys->role_tag,
-                              i + 1);
-        result = read_role(keys, role_name, i + 1, &role, error);
-        if (result != RECORD_GOOD) return result;
-        // the system column stands back behind a system message
-        if (i == 0 && role != ROLE_SYSTEM && system && *system &&
-            !record_add(record, ROLE_SYSTEM, system, false, error))
-            return RECORD_FAILED;
-        if (!record_add(record, role, text, true, error)) return RECORD_FAILED;
-    }
-    return result == RECORD_GOOD ? record_refuse_tools(keys, value, error) : result;
+    return record_read_messages(keys, value, read_message, record, error);
 }

@@ -52,14 +52,6 @@ RecordResult record_string(const json_t *object, const char *key, const char **t
     return RECORD_GOOD;
 }
 
-RecordResult record_messages(const RecordKeys *keys, const json_t *value, const json_t **list, Error *error) {
-    *list = keys->messages ? json_object_get(value, keys->messages) : NULL;
-    const char *name = keys->messages ? keys->messages : "messages";
-    if (!*list || json_is_null(*list)) return record_bad(error, "\"%s\" is missing", name);
-    if (!json_is_array(*list)) return record_bad(error, "\"%s\" is not a list", name);
-    return RECORD_GOOD;
-}
-
 RecordResult record_refuse_tools(const RecordKeys *keys, const json_t *value, Error *error) {
     const json_t *tools = keys->tools ? json_object_get(value, keys->tools) : NULL;
     bool none = !tools || json_is_null(tools) || (json_is_array(tools) && json_array_size(tools) == 0);
