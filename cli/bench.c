@@ -97,14 +97,7 @@ static bool open_bench(Bench *bench, Error *error) {
     } else {
         bench->config = default_config();
     }
-    bench->backend = backend_cpu_create((int)options->threads, false, error);
-    if (!bench->backend) return false;
-    PlanRequest request = {.config = &bench->config,
-                           .settings = &options->train,
-                           .backend = bench->backend,
-                           .cutoff_len = options->data.cutoff_len,
-                           .memory_limit = options->memory_limit};
-    return plan_make(&bench->plan, &request, error);
+    return setup_plan(options, &bench->config, false, &bench->backend, &bench->plan, error);
 }
 
 static bool fill_batch(Bench *bench, Error *error) {

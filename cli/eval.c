@@ -30,16 +30,9 @@ static bool load_data(Evaluation *job, const Options *options, Error *error) {
 }
 
 static bool open_evaluation(Evaluation *job, const Options *options, Error *error) {
-    if (!setup_open(&job->setup, options, error)) return false;
-    job->backend = backend_cpu_create((int)options->threads, false, error);
-    if (!job->backend) return false;
-    PlanRequest request = {.config = job->setup.config,
-                           .settings = &options->train,
-                           .backend = job->backend,
-                           .cutoff_len = options->data.cutoff_len,
-                           .memory_limit = options->memory_limit,
-                           .evaluate_only = true};
-    return plan_make(&job->plan, &request, error) && load_data(job, options, error) &&
+    return setup_open(&job->setup, options, error) &&
+           setup_plan(options, job->setup.config, true, &job->backend, &job->plan, error) &&
+           load_data(job, options, error) &&
            trainer_create(&job->trainer, job->backend, job->setup.config, &options->train, &job->plan, error) &&
            setup_load(job->setup.source, &job->trainer.store, job->backend, error);
 }

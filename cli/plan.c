@@ -3,6 +3,7 @@
 #include "base/numbers.h"
 #include "cli/command.h"
 #include "cli/report.h"
+#include "cli/setup.h"
 #include "model/source.h"
 #include <stdio.h>
 
@@ -56,20 +57,11 @@ int command_plan(const Options *options, Error *error) {
     Plan plan;
     Backend *backend = NULL;
     ModelSource *source = model_source_open(options->model_name_or_path, true, error);
-    if (!source) goto cleanup;
-    backend = backend_cpu_create((int)options->threads, false, error);
-    if (!backend) goto cleanup;
-    PlanRequest request = {.config = model_source_config(source),
-                           .settings = &options->train,
-                           .backend = backend,
-                           .cutoff_len = options->data.cutoff_len,
-                           .memory_limit = options->memory_limit};
-    good = plan_make(&plan, &request, error);
+    if (source) good = setup_plan(options, model_source_config(source), false, &backend, &plan, error);
     if (good && options->json)
         good = print_json(&plan, error);
     else if (good)
         print_plan(&plan);
-cleanup:
     if (backend) backend->destroy(backend);
     model_source_close(source);
     return good ? 0 : ERROR_EXIT_FAILED;

@@ -30,6 +30,19 @@ bool setup_choose_template(Setup *setup, const Options *options, Error *error) {
     return setup->system || error_memory(error, "the system text", strlen(data->default_system) + 1);
 }
 
+bool setup_plan(const Options *options, const ModelConfig *config, bool evaluate_only, Backend **backend, Plan *plan,
+                Error *error) {
+    *backend = backend_cpu_create((int)options->threads, false, error);
+    if (!*backend) return false;
+    PlanRequest request = {.config = config,
+                           .settings = &options->train,
+                           .backend = *backend,
+                           .cutoff_len = options->data.cutoff_len,
+                           .memory_limit = options->memory_limit,
+                           .evaluate_only = evaluate_only};
+    return plan_make(plan, &request, error);
+}
+
 static void show_loading(void *context, int done, int total) {
     (void)context;
     char line[64];

@@ -5,6 +5,7 @@
 #include "model/source.h"
 #include "tokenizer/template.h"
 #include "tokenizer/tokenizer.h"
+#include "train/plan.h"
 
 typedef struct Setup {
     ModelSource *source;
@@ -20,6 +21,11 @@ void setup_close(Setup *setup);
 
 // Chooses template and system text for a conversation: those of the options, else the model's.
 bool setup_choose_template(Setup *setup, const Options *options, Error *error);
+
+// Starts the backend and plans a run on it. *backend is NULL when it did not start; the caller ends it, also after a
+// failure.
+bool setup_plan(const Options *options, const ModelConfig *config, bool evaluate_only, Backend **backend, Plan *plan,
+                Error *error);
 
 // Reads a model's weights into a store, with a progress line.
 bool setup_load(ModelSource *source, BlockStore *store, Backend *backend, Error *error);

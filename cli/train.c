@@ -47,15 +47,8 @@ static void close_job(Job *job) {
 // The model's files, and whether the run fits the machine: what can be known before anything large is read.
 static bool open_job(Job *job, Error *error) {
     const Options *options = job->options;
-    if (!setup_open(&job->setup, options, error)) return false;
-    job->backend = backend_cpu_create((int)options->threads, false, error);
-    if (!job->backend) return false;
-    PlanRequest request = {.config = job->setup.config,
-                           .settings = &options->train,
-                           .backend = job->backend,
-                           .cutoff_len = options->data.cutoff_len,
-                           .memory_limit = options->memory_limit};
-    return plan_make(&job->plan, &request, error);
+    return setup_open(&job->setup, options, error) &&
+           setup_plan(options, job->setup.config, false, &job->backend, &job->plan, error);
 }
 
 // Takes the checkpoint that is named instead of the newest one.
@@ -93,6 +86,16 @@ static bool clear_output(Job *job, Error *error) {
     return checkpoint_prepare_folder(job->options->train.output_dir, true, &job->resume, error);
 }
 
+// Without a template the tokenizer's EOS ends what is learned. Where the model does not stop at it yet, it shall.
+static void keep_eos(Job *job) {
+    const ModelConfig *config = job->setup.config;
+    SaveOptions *save = &job->facts.save;
+    int32_t eos = tokenizer_eos(job->setup.tokenizer);
+    for (int i = 0; i < config->eos_count; i++)
+        if (config->eos[i] == eos) return;
+    if (eos >= 0) save->eos[save->eos_count++] = eos;
+}
+
 // What every checkpoint of the run is written with.
 static bool gather_facts(Job *job, Error *error) {
     const TrainingData *data = &job->data;
@@ -103,7 +106,10 @@ static bool gather_facts(Job *job, Error *error) {
                                    .dataset = &data->train,
                                    .shuffle = !job->options->data.disable_shuffling,
                                    .steps = run_steps(&job->options->train, &data->train)};
-    if (!data->chat) return true;
+    if (!data->chat) {
+        keep_eos(job);
+        return true;
+    }
     if (!template_jinja(data->chat, tokenizer, data->system, &job->jinja, error)) return false;
     job->facts.chat_template = buffer_string(&job->jinja);
     int32_t stops[TEMPLATE_STOPS];

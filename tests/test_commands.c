@@ -219,6 +219,20 @@ static void test_train_then_evaluate(void **state) {
     free(output);
 }
 
+// Texts are trained with the tokenizer's EOS (id 1); the model's configuration says nothing, so transformers takes 2.
+static void test_eos_of_texts(void **state) {
+    (void)state;
+    char *text = write_text(folder, "text.txt", "Once upon a time there was a king.\n");
+    char *output = path_join(folder, "told");
+    json_decref(object_of(RUN("train", "-m", model, "--dataset", text, "-o", output, "max_steps=1", "--json")));
+    json_t *info = object_of(RUN("info", output, "--json")), *eos = json_object_get(info, "eos");
+    assert_int_equal(json_array_size(eos), 1);
+    assert_int_equal(json_integer_value(json_array_get(eos, 0)), 1);
+    json_decref(info);
+    free(output);
+    free(text);
+}
+
 // The run takes what the plan says, to the byte.
 static void test_bench(void **state) {
     (void)state;
@@ -271,10 +285,11 @@ static void test_messages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_info),    cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_preview), cmocka_unit_test(test_train_then_evaluate),
-        cmocka_unit_test(test_bench),   cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_chat),    cmocka_unit_test(test_raw_chat),
+        cmocka_unit_test(test_info),         cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_preview),      cmocka_unit_test(test_train_then_evaluate),
+        cmocka_unit_test(test_bench),        cmocka_unit_test(test_messages),
+        cmocka_unit_test(test_eos_of_texts), cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_raw_chat),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
