@@ -3,8 +3,10 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "cli/progress.h"
+#include "data/order.h"
 #include "train/flops.h"
 #include "train/lisa.h"
+#include <math.h>
 
 #define RATE_TOKENS  256  // rows of the multiplication whose rate is measured
 #define RATE_REPEATS 5    // of which the median counts
@@ -52,6 +54,15 @@ static int count_trained_layers(const Method *method, int64_t draws) {
     return count;
 }
 
+// How many checkpoints exist at once at most: the one before stays until the new one is complete.
+static uint64_t checkpoints_at_once(const TrainSettings *s, int64_t steps, int64_t per_epoch, double seconds) {
+    int64_t every = s->save_strategy == WHEN_STEPS ? s->save_steps : s->save_strategy == WHEN_EPOCH ? per_epoch : steps;
+    double written = ceil((double)steps / (double)every); // the last step's among them
+    if (s->save_minutes > 0) written += floor(seconds / (60 * s->save_minutes));
+    double kept = (double)s->save_total_limit + 1;
+    return (uint64_t)(written < kept ? written : kept);
+}
+
 bool forecast_make(Forecast *forecast, const Trainer *trainer, const Dataset *dataset, int64_t first, int64_t steps,
                    uint64_t checkpoint_bytes, Error *error) {
     const TrainSettings *settings = trainer->settings;
@@ -63,13 +74,14 @@ bool forecast_make(Forecast *forecast, const Trainer *trainer, const Dataset *da
                            .draws = method_draws(&method, steps),
                            .layers = method.layers};
     forecast->layers_trained = count_trained_layers(&method, forecast->draws);
-    double sequences = (double)(settings->per_device_train_batch_size * settings->gradient_accumulation_steps);
-    double passes = (double)(steps - first) * sequences / (double)dataset->sequences;
+    int64_t per_epoch = steps_per_epoch(dataset->sequences,
+                                        settings->per_device_train_batch_size * settings->gradient_accumulation_steps);
+    double passes = (double)(steps - first) / (double)per_epoch;
     if (!guess_seconds(trainer, dataset, method.activated, passes * (double)forecast->tokens, &forecast->seconds,
                        error))
         return false;
-    // The one before stays until the new one is complete.
-    forecast->disk_needed = checkpoint_bytes * ((uint64_t)settings->save_total_limit + 1);
+    forecast->disk_needed =
+        checkpoint_bytes * checkpoints_at_once(settings, steps - first, per_epoch, forecast->seconds);
     return disk_free_bytes(settings->output_dir, &forecast->disk_free, error);
 }
 
