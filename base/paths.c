@@ -38,10 +38,14 @@ const char *path_name(const char *path) {
 }
 
 bool directory_create(const char *path, Error *error) {
+    if (!*path) {
+        error_set(error, "a folder without a name");
+        return error_hint(error, "name it, . for the current one");
+    }
     char *copy = strdup(path);
     if (!copy) return error_memory(error, path, strlen(path) + 1);
     bool ok = true;
-    for (char *slash = copy + 1; ok && *copy; slash++) {
+    for (char *slash = copy + 1; ok; slash++) {
         char end = *slash;
         if (end && end != '/') continue;
         *slash = 0;

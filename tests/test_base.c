@@ -1,5 +1,6 @@
 // test_base.c - buffers, numbers, random numbers, threads, files, JSON.
 #include "base/utf8.h"
+#include "tests/half.h"
 #include "tests/support.h"
 
 #include "base/buffer.h"
@@ -139,6 +140,8 @@ static void files_appear_complete_or_not_at_all(void **state) {
     assert_false(file_read(path, 4, &text, &size, &error));
     assert_false(file_read(parent, 4, &text, &size, &error));
     assert_non_null(strstr(error.text, "it is a folder, not a file"));
+    assert_false(directory_create("", &error));
+    assert_string_equal(error.text, "a folder without a name");
     assert_false(directory_create(path, &error));
     assert_non_null(strstr(error.text, "is a file, not a folder"));
     uint64_t bytes;
