@@ -1,4 +1,5 @@
 // option_arguments.c - the command line of a command, and the rules between options that hold for all of them.
+#include "base/ending.h"
 #include "cli/option_values.h"
 #include <ctype.h>
 #include <stdlib.h>
@@ -76,11 +77,6 @@ static bool parse_short(Options *options, CommandSet command, Arguments *argumen
            options_set(options, command, row->name, value, NULL, error);
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t length = strlen(text), size = strlen(ending);
-    return length >= size && !strcasecmp(text + length - size, ending);
-}
-
 static bool parse_positional(Options *options, CommandSet command, const char *text, Error *error) {
     size_t length = 0;
     while (isalnum((unsigned char)text[length]) || text[length] == '_' || text[length] == '-') length++;
@@ -88,7 +84,7 @@ static bool parse_positional(Options *options, CommandSet command, const char *t
         Arguments none = {NULL, NULL};
         return parse_long(options, command, &none, text, error);
     }
-    if (ends_with(text, ".yaml") || ends_with(text, ".yml")) return options_read_yaml(options, command, text, error);
+    if (has_ending(text, ".yaml") || has_ending(text, ".yml")) return options_read_yaml(options, command, text, error);
     if (command & MODEL_COMMANDS) return options_set(options, command, "model_name_or_path", text, NULL, error);
     error_usage(error, "\"%s\" is neither a .yaml file nor option=value", text);
     return error_hint(error, "options are given as name=value or --name value");

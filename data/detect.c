@@ -1,19 +1,14 @@
 // detect.c - see detect.h.
 #include "data/detect.h"
+#include "base/ending.h"
 #include "base/utf8.h"
 #include "data/json_stream.h"
 #include <string.h>
-#include <strings.h>
-
-static bool ends_with(const char *path, const char *suffix) {
-    size_t size = strlen(path), tail = strlen(suffix);
-    return size >= tail && strcasecmp(path + size - tail, suffix) == 0;
-}
 
 bool data_is_plain_name(const char *path) {
     static const char *const suffixes[] = {".txt", ".md", ".text", ".txt.gz", ".md.gz", ".text.gz"};
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++)
-        if (ends_with(path, suffixes[i])) return true;
+        if (has_ending(path, suffixes[i])) return true;
     return false;
 }
 
@@ -29,7 +24,7 @@ bool data_check_readable(const char *path, Error *error) {
         const char *suffix, *command;
     } archives[] = {{".zst", "zstd -d"}, {".xz", "xz -d"}, {".bz2", "bzip2 -d"}, {".zip", "unzip"}, {".tar", "tar xf"}};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (!ends_with(path, tables[i].suffix)) continue;
+        if (!has_ending(path, tables[i].suffix)) continue;
         error_set(error, "%s: %s files are not read", path, tables[i].name);
         return error_hint(error,
                           "convert it: python3 -c \"import pandas; pandas.%s('%s'%s).to_json('%s.jsonl', "
@@ -37,7 +32,7 @@ bool data_check_readable(const char *path, Error *error) {
                           tables[i].call, path, tables[i].more, path);
     }
     for (size_t i = 0; i < sizeof archives / sizeof *archives; i++) {
-        if (!ends_with(path, archives[i].suffix)) continue;
+        if (!has_ending(path, archives[i].suffix)) continue;
         error_set(error, "%s: %s files are not read", path, archives[i].suffix);
         return error_hint(error, "unpack it: %s '%s' (gzip is read as it is)", archives[i].command, path);
     }

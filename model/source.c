@@ -1,4 +1,5 @@
 // source.c - opening a model by name: which kind of source it is, and whether all of its tensors are there.
+#include "base/ending.h"
 #include "base/log.h"
 #include "model/source_parts.h"
 #include <inttypes.h>
@@ -94,14 +95,9 @@ static bool starts_as_gguf(const char *path) {
     return ok;
 }
 
-static bool ends_with(const char *text, const char *ending) {
-    size_t size = strlen(text);
-    return size >= strlen(ending) && !strcmp(text + size - strlen(ending), ending);
-}
-
 static bool open_file(ModelSource *source, bool config_only, Error *error) {
-    if (ends_with(source->path, ".gguf") || starts_as_gguf(source->path)) return source_open_gguf(source, error);
-    if (config_only && ends_with(source->path, ".json"))
+    if (has_ending(source->path, ".gguf") || starts_as_gguf(source->path)) return source_open_gguf(source, error);
+    if (config_only && has_ending(source->path, ".json"))
         return source_open_hugging_face(source, source->path, true, error);
     if (source_is_pickle_name(source->path)) return source_refuse_pickle(source->path, path_name(source->path), error);
     error_set(error, "%s is neither a GGUF file nor a folder", source->path);
@@ -125,7 +121,7 @@ static bool open_directory(ModelSource *source, bool config_only, Error *error) 
 // Opens a file, a folder, or a model of the cache. A name that ends like a file is not taken for a hub id.
 static bool open_name(ModelSource *source, const char *name, bool config_only, Error *error) {
     bool here = path_exists(name);
-    bool hub = !here && hub_is_id(name) && !ends_with(name, ".gguf") && !ends_with(name, ".json");
+    bool hub = !here && hub_is_id(name) && !has_ending(name, ".gguf") && !has_ending(name, ".json");
     source->path = hub ? hub_find(name, error) : strdup(name);
     if (!source->path) return hub ? false : error_memory(error, "a file name", strlen(name));
     if (path_is_directory(source->path)) return open_directory(source, config_only, error);

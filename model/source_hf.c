@@ -1,5 +1,5 @@
 // source_hf.c - a Hugging Face directory: config.json, and one safetensors file or several with their index.
-#include "base/log.h"
+#include "base/ending.h"
 #include "model/source_parts.h"
 #include <stdlib.h>
 #include <string.h>
@@ -8,10 +8,8 @@
 
 bool source_is_pickle_name(const char *name) {
     static const char *const ENDINGS[] = {".bin", ".pt", ".pth", ".ckpt", ".pkl"};
-    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++) {
-        size_t size = strlen(name), ending = strlen(ENDINGS[i]);
-        if (size > ending && !strcmp(name + size - ending, ENDINGS[i])) return true;
-    }
+    for (size_t i = 0; i < sizeof ENDINGS / sizeof *ENDINGS; i++)
+        if (has_ending(name, ENDINGS[i])) return true;
     return false;
 }
 

@@ -1,4 +1,5 @@
 // checkpoint_manifest.c - size and checksum of every file of a checkpoint. See checkpoint.h.
+#include "base/ending.h"
 #include "base/safetensors.h"
 #include "train/checkpoint.h"
 #include <stdio.h>
@@ -7,11 +8,6 @@
 #include <zlib.h>
 
 #define MANIFEST_LIMIT ((size_t)64 << 20) // bytes of a manifest
-
-static bool ends_with(const char *text, const char *end) {
-    size_t size = strlen(text), end_size = strlen(end);
-    return size >= end_size && !strcmp(text + size - end_size, end);
-}
 
 static json_t *checksum(uint64_t bytes, uint32_t crc) {
     char text[9];
@@ -44,7 +40,7 @@ static json_t *entry_of_bytes(const char *path, Error *error) {
 }
 
 static json_t *entry_of(const char *path, Error *error) {
-    return ends_with(path, ".safetensors") ? entry_of_tensors(path, error) : entry_of_bytes(path, error);
+    return has_ending(path, ".safetensors") ? entry_of_tensors(path, error) : entry_of_bytes(path, error);
 }
 
 void manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry) {
