@@ -125,11 +125,6 @@ int32_t tokenizer_special(const Tokenizer *tokenizer, const char *text) {
     return token ? token->id : -1;
 }
 
-bool tokenizer_is_special(const Tokenizer *tokenizer, int32_t id) {
-    const AddedToken *token = added_token_by_id(&tokenizer->added, id);
-    return token && token->special;
-}
-
 int64_t tokenizer_size(const Tokenizer *tokenizer) {
     return tokenizer->size;
 }

@@ -44,11 +44,10 @@ bool tokenizer_encode(const Tokenizer *tokenizer, const char *text, size_t size,
 bool tokenizer_decode(const Tokenizer *tokenizer, int32_t id, bool special, Buffer *text, Error *error);
 
 int32_t tokenizer_special(const Tokenizer *tokenizer, const char *text); // id of a special or added token; -1 if none
-bool tokenizer_is_special(const Tokenizer *tokenizer, int32_t id);
-int64_t tokenizer_size(const Tokenizer *tokenizer);     // ids are below this
-int32_t tokenizer_bos(const Tokenizer *tokenizer);      // -1 when there is none
-int32_t tokenizer_eos(const Tokenizer *tokenizer);      // -1 when there is none
-bool tokenizer_adds_bos(const Tokenizer *tokenizer);    // plain text starts with BOS
+int64_t tokenizer_size(const Tokenizer *tokenizer);                      // ids are below this
+int32_t tokenizer_bos(const Tokenizer *tokenizer);                       // -1 when there is none
+int32_t tokenizer_eos(const Tokenizer *tokenizer);                       // -1 when there is none
+bool tokenizer_adds_bos(const Tokenizer *tokenizer);                     // plain text starts with BOS
 const char *tokenizer_kind(const Tokenizer *tokenizer); // "SentencePiece" or "BPE (llama-bpe)", for people
 // The model's own chat template (Jinja), or NULL: tokenizer_config.json, chat_template.jinja or GGUF metadata.
 const char *tokenizer_chat_template(const Tokenizer *tokenizer);
