@@ -140,8 +140,11 @@ check-format: ## fail when a source is not in the house style
 check-includes: ## fail when a folder includes one above it
 	@tests/check_includes
 
-tidy: ## clang-tidy over the sources
-	@printf '%s\0' $(C_SOURCES) main.c | xargs -0 -n 4 -P "$$(nproc)" sh -c 'clang-tidy-14 --quiet "$$@" -- -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)' sh
+TIDY_FLAGS := -std=c11 -D_GNU_SOURCE -I. -I$(BUILD)
+tidy: $(BUILD)/version.h ## clang-tidy over the sources
+	@clang-tidy-14 --quiet base/error.c -- $(TIDY_FLAGS)
+	@printf '%s\0' $(filter-out base/error.c,$(C_SOURCES)) main.c | \
+		xargs -0 -n 1 -P "$$(nproc)" sh -c 'clang-tidy-14 --quiet "$$1" -- $(TIDY_FLAGS) -include tests/analyser.h' sh
 
 clean: ## remove what was built
 	rm -rf build lisa

@@ -138,6 +138,7 @@ static bool add_named(DataSources *sources, Entry *entry, const json_t *value, E
     char *path = info.file_name[0] == '/' ? strdup(info.file_name) : path_join(folder, info.file_name);
     if (!path) return error_memory(error, "the list of data files", strlen(info.file_name));
     bool ok = add_path(sources, entry, path, error) || error_context(error, "%s", where);
+    entry->info = NULL;
     free(path);
     return ok;
 }
