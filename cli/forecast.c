@@ -86,6 +86,7 @@ bool forecast_make(Forecast *forecast, const Trainer *trainer, const Dataset *da
 }
 
 static void warn_of_few_draws(const Forecast *forecast, const TrainSettings *settings) {
+    if (forecast->layers_trained == forecast->layers) return; // one draw of all layers is enough
     bool few = forecast->draws < 3 || 2 * forecast->layers_trained < forecast->layers;
     if (settings->finetuning_type != METHOD_LISA || settings->lisa_activated_layers == 0 || !few) return;
     // Twice as many places as layers leave about one layer in seven out.

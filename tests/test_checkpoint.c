@@ -509,7 +509,7 @@ static void a_loss_that_is_no_number_ends_the_run(void **state) {
         .trainer = &s.trainer, .settings = &s.settings, .dataset = &s.data, .checkpoint = s.facts, .stop = &stop_flag};
     assert_false(run_training(&broken, 0, &result, &error));
     assert_non_null(strstr(error.text, "step 1: the loss is"));
-    assert_non_null(strstr(error.text, "not finite numbers; nothing was updated (its examples: 1, 2, 3, 4)"));
+    assert_non_null(strstr(error.text, "not finite numbers; the step is dropped (its examples: 1, 2, 3, 4)"));
     close_session(&s);
     remove_folder(folder);
 }

@@ -155,7 +155,7 @@ static bool not_finite(const RunState *s, Error *error) {
     Buffer names = BUFFER_EMPTY;
     if (name_sequences(s, &names, error)) {
         error_set(error,
-                  "step %lld: the loss is %g and the gradient norm %g, not finite numbers; nothing was updated (its "
+                  "step %lld: the loss is %g and the gradient norm %g, not finite numbers; the step is dropped (its "
                   "examples: %s)",
                   (long long)s->step + 1, unsigned_nan(s->report.loss), unsigned_nan(s->report.grad_norm),
                   buffer_string(&names));
