@@ -33,6 +33,7 @@ static json_int_t data_checksum(const Dataset *data) {
     return (json_int_t)crc;
 }
 
+// NULL when memory runs out.
 static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *facts) {
     json_t *all =
         json_pack("{s:s, s:I, s:I, s:s, s:b, s:I, s:I, s:I, s:I}", "finetuning_type",
@@ -43,25 +44,27 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
                   (json_int_t)(s->per_device_train_batch_size * s->gradient_accumulation_steps), "steps of the run",
                   (json_int_t)facts->steps, "warmup_steps", (json_int_t)s->warmup_steps);
     static const char *const schedules[] = {"cosine", "linear", "constant", "constant_with_warmup"};
-    json_object_set_new(all, "lr_scheduler_type", json_string(schedules[s->lr_scheduler_type]));
-    json_object_set_new(all, "learning_rate", json_real(s->learning_rate));
-    json_object_set_new(all, "warmup_ratio", json_real(s->warmup_ratio));
-    json_object_set_new(all, "weight_decay", json_real(s->weight_decay));
-    json_object_set_new(all, "adam_beta1", json_real(s->adam_beta1));
-    json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2));
-    json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon));
-    json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm));
-    json_object_set_new(all, "disable_shuffling", json_boolean(!facts->shuffle));
-    json_object_set_new(all, "model", model_name(facts->source));
-    json_object_set_new(all, DATA_KEY, json_integer(data_checksum(facts->dataset)));
-    return all;
+    bool ok = json_object_set_new(all, "lr_scheduler_type", json_string(schedules[s->lr_scheduler_type])) == 0 &&
+              json_object_set_new(all, "learning_rate", json_real(s->learning_rate)) == 0 &&
+              json_object_set_new(all, "warmup_ratio", json_real(s->warmup_ratio)) == 0 &&
+              json_object_set_new(all, "weight_decay", json_real(s->weight_decay)) == 0 &&
+              json_object_set_new(all, "adam_beta1", json_real(s->adam_beta1)) == 0 &&
+              json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2)) == 0 &&
+              json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon)) == 0 &&
+              json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm)) == 0 &&
+              json_object_set_new(all, "disable_shuffling", json_boolean(!facts->shuffle)) == 0 &&
+              json_object_set_new(all, "model", model_name(facts->source)) == 0 &&
+              json_object_set_new(all, DATA_KEY, json_integer(data_checksum(facts->dataset))) == 0;
+    if (ok) return all;
+    json_decref(all);
+    return NULL;
 }
 
 static bool compare_settings(const json_t *saved, const TrainSettings *settings, const CheckpointFacts *facts,
                              const char *path, Error *error) {
     json_t *now = settings_json(settings, facts), *value;
     const char *name;
-    bool ok = true;
+    bool ok = now || error_memory(error, "manifest.json", 65536);
     json_object_foreach(now, name, value) {
         const json_t *before = json_object_get(saved, name);
         if (json_equal(before, value)) continue;
@@ -157,7 +160,8 @@ static bool write_state(Trainer *trainer, const char *folder, json_t *files, Err
         ok = safetensors_finish(writer, error);
     else if (writer)
         safetensors_abandon(writer);
-    for (size_t i = 0; ok && i < count; i++) manifest_add_tensor(files, STATE_FILE, &entries[i]);
+    for (size_t i = 0; ok && i < count; i++)
+        ok = manifest_add_tensor(files, STATE_FILE, &entries[i]) || error_memory(error, "manifest.json", 65536);
     free(part);
     free(path);
     free(entries);
@@ -186,17 +190,18 @@ static bool write_manifest(const Trainer *trainer, const CheckpointFacts *facts,
                            json_t *files, Error *error) {
     if (!manifest_add_files(files, folder, error)) return false;
     json_t *slots = json_array();
-    for (int block = 0; block < trainer->active.blocks; block++) {
+    bool ok = slots != NULL;
+    for (int block = 0; ok && block < trainer->active.blocks; block++) {
         const Slot *slot = trainer->active.of_block[block];
-        if (slot)
-            json_array_append_new(slots, json_pack("{s:i, s:I}", "block", block, "steps", (json_int_t)slot->steps));
+        ok = !slot || json_array_append_new(
+                          slots, json_pack("{s:i, s:I}", "block", block, "steps", (json_int_t)slot->steps)) == 0;
     }
     json_t *manifest =
         json_pack("{s:I, s:I, s:o, s:o, s:O}", "step", (json_int_t)step, "draw", (json_int_t)trainer->active.draw,
                   "slots", slots, "settings", settings_json(trainer->settings, facts), "files", files);
-    char *text = json_to_text(manifest), *path = path_join(folder, "manifest.json");
+    char *text = ok && manifest ? json_to_text(manifest) : NULL, *path = path_join(folder, "manifest.json");
     json_decref(manifest);
-    bool ok = (text && path) || error_memory(error, "manifest.json", (size_t)65536);
+    ok = (text && path) || error_memory(error, "manifest.json", (size_t)65536);
     ok = ok && file_write_atomic(path, text, strlen(text), error);
     free(text);
     free(path);
@@ -224,17 +229,26 @@ static bool check_disk(const Trainer *trainer, const CheckpointFacts *facts, con
     return error_hint(error, "free some disk space; the same command then goes on from the last checkpoint");
 }
 
-static void note_written(void *files, const char *file, const SafetensorsEntry *entry) {
-    manifest_add_tensor(files, file, entry);
+// The tensors of the model's files.
+typedef struct Notes {
+    json_t *files; // of the manifest
+    bool complete; // false when memory ran out
+} Notes;
+
+static void note_written(void *context, const char *file, const SafetensorsEntry *entry) {
+    Notes *notes = context;
+    notes->complete = notes->complete && manifest_add_tensor(notes->files, file, entry);
 }
 
 // Everything of a checkpoint into `folder`, the manifest last.
 static bool write_all(Trainer *trainer, const CheckpointFacts *facts, const char *folder, int64_t step, Error *error) {
     json_t *files = json_object();
+    Notes notes = {files, true};
     SaveOptions save = facts->save;
     save.written = note_written;
-    save.context = files;
+    save.context = &notes;
     bool ok = directory_create(folder, error) && model_save(facts->source, &trainer->store, &save, folder, error) &&
+              (notes.complete || error_memory(error, "manifest.json", 65536)) &&
               (!facts->tokenizer || tokenizer_write(facts->tokenizer, folder, facts->chat_template, error)) &&
               write_state(trainer, folder, files, error) &&
               write_manifest(trainer, facts, folder, step, files, error) && directory_sync(folder, error);

@@ -43,7 +43,8 @@ bool checkpoint_bytes(const Trainer *trainer, const CheckpointFacts *facts, uint
 // ---- checkpoint_manifest.c ----
 
 // Notes a tensor that was written to a file of the folder, in the object of manifest.json's "files".
-void manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry);
+// false when memory runs out.
+bool manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry);
 // Notes the size of each file whose tensors are noted, and size and checksum of every other one.
 bool manifest_add_files(json_t *files, const char *folder, Error *error);
 // Reads folder/manifest.json and compares every file with it; the caller's object, NULL with the first difference.

@@ -43,13 +43,13 @@ static json_t *entry_of(const char *path, Error *error) {
     return has_ending(path, ".safetensors") ? entry_of_tensors(path, error) : entry_of_bytes(path, error);
 }
 
-void manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry) {
+bool manifest_add_tensor(json_t *files, const char *file, const SafetensorsEntry *entry) {
     json_t *tensors = json_object_get(json_object_get(files, file), "tensors");
     if (!tensors) {
-        tensors = json_object();
-        json_object_set_new(files, file, json_pack("{s:I, s:o}", "bytes", (json_int_t)0, "tensors", tensors));
+        json_object_set_new(files, file, json_pack("{s:I, s:{}}", "bytes", (json_int_t)0, "tensors"));
+        tensors = json_object_get(json_object_get(files, file), "tensors");
     }
-    json_object_set_new(tensors, entry->name, checksum(entry->bytes, entry->crc32));
+    return json_object_set_new(tensors, entry->name, checksum(entry->bytes, entry->crc32)) == 0;
 }
 
 bool manifest_add_files(json_t *files, const char *folder, Error *error) {
@@ -63,9 +63,11 @@ bool manifest_add_files(json_t *files, const char *folder, Error *error) {
         if (!path)
             ok = error_memory(error, folder, strlen(folder));
         else if (entry)
-            json_object_set_new(entry, "bytes", json_integer(path_size(path)));
+            ok = json_object_set_new(entry, "bytes", json_integer(path_size(path))) == 0 ||
+                 error_memory(error, path, sizeof(json_int_t));
         else
-            ok = (entry = entry_of_bytes(path, error)) && json_object_set_new(files, names[i], entry) == 0;
+            ok = (entry = entry_of_bytes(path, error)) &&
+                 (json_object_set_new(files, names[i], entry) == 0 || error_memory(error, path, 64));
         free(path);
     }
     names_free(names, count);
