@@ -123,7 +123,7 @@ bool bpe_token_bytes(const Bpe *bpe, int32_t id, const char **bytes, size_t *siz
 
 static bool merges_grow(BpeMerges *merges, Error *error) {
     size_t capacity = merges->slots ? 2 * (merges->mask + 1) : 1024;
-    BpeMerge *slots = malloc(capacity * sizeof *slots);
+    BpeMerge *slots = calloc(capacity, sizeof *slots);
     if (!slots) return error_memory(error, "table of merges", capacity * sizeof *slots);
     for (size_t i = 0; i < capacity; i++) slots[i].pair = BPE_NO_PAIR;
     for (size_t i = 0; merges->slots && i <= merges->mask; i++) {
