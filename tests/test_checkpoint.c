@@ -1,85 +1,15 @@
-// test_checkpoint.c - saving, finding, verifying and resuming runs; a run that is stopped and goes on.
+// test_checkpoint.c - saving, finding, verifying and resuming runs.
 #include "tests/support.h"
 
 #include "base/files.h"
 #include "tests/loaded_model.h"
-#include "tests/tiny_model.h"
-#include "train/checkpoint.h"
-#include "train/run.h"
-#include <math.h>
+#include "tests/session.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#define MODEL "tests/golden/models/llama_tied"
-
-// A trainer over a model folder, with what its checkpoints need.
-typedef struct Session {
-    Backend *backend;
-    ModelSource *source;
-    TrainSettings settings;
-    Dataset data;
-    Trainer trainer;
-    CheckpointFacts facts;
-} Session;
-
-static void open_session(Session *s, const char *model, const TrainSettings *settings) {
-    Error error = {0};
-    Plan plan;
-    *s = (Session){.settings = *settings, .source = model_source_open(model, false, &error)};
-    check(s->source, &error);
-    s->backend = backend_cpu_create(2, false, &error);
-    check(s->backend, &error);
-    const ModelConfig *config = model_source_config(s->source);
-    s->data = tiny_dataset(30, 20, config->vocabulary, 1);
-    PlanRequest request = {.config = config, .settings = &s->settings, .backend = s->backend, .cutoff_len = 32};
-    check(plan_make(&plan, &request, &error), &error);
-    check(trainer_create(&s->trainer, s->backend, config, &s->settings, &plan, &error), &error);
-    check(model_source_load(s->source, &s->trainer.store, s->backend->threads, NULL, NULL, &error), &error);
-    s->facts = (CheckpointFacts){.source = s->source, .dataset = &s->data, .shuffle = true, .steps = 12};
-}
-
-static void close_session(Session *s) {
-    trainer_free(&s->trainer);
-    model_source_close(s->source);
-    s->backend->destroy(s->backend);
-    dataset_free(&s->data);
-}
-
-// A session that goes on from a checkpoint of another, as `lisa train` does.
-static int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps) {
-    Error error = {0};
-    int64_t step;
-    open_session(s, MODEL, settings);
-    s->facts.steps = steps;
-    ModelSource *saved = model_source_open(path, false, &error);
-    check(saved, &error);
-    check(model_source_load(saved, &s->trainer.store, s->backend->threads, NULL, NULL, &error), &error);
-    check(checkpoint_load(&s->trainer, &s->facts, path, &step, &error), &error);
-    model_source_close(saved);
-    return step;
-}
-
-static TrainSettings settings_with(int64_t layers, bool keep_low_bits) {
-    TrainSettings settings = tiny_settings();
-    settings.lisa_activated_layers = layers;
-    settings.lisa_interval_steps = 2;
-    settings.lisa_keep_low_bits = keep_low_bits;
-    return settings;
-}
-
-// Writes a checkpoint of a session that has trained for `steps` steps; the path is the caller's.
-static char *save_after(Session *s, const char *folder, int64_t steps) {
-    Error error = {0};
-    char name[64];
-    snprintf(name, sizeof name, "checkpoint-%lld", (long long)steps);
-    tiny_steps(&s->trainer, &s->data, 4, 0, steps);
-    check(checkpoint_save(&s->trainer, &s->facts, folder, steps, &error), &error);
-    return path_join(folder, name);
-}
 
 static void resuming_changes_no_bit(void **state) {
     (void)state;
@@ -88,9 +18,9 @@ static void resuming_changes_no_bit(void **state) {
         if (variant >= 2) settings.finetuning_type = METHOD_FULL;
         Session whole, first, second;
         char *folder = make_folder();
-        open_session(&whole, MODEL, &settings);
+        open_session(&whole, SESSION_MODEL, &settings);
         tiny_steps(&whole.trainer, &whole.data, 4, 0, 12);
-        open_session(&first, MODEL, &settings);
+        open_session(&first, SESSION_MODEL, &settings);
         char *path = save_after(&first, folder, 7); // in mid-interval
         close_session(&first);
         assert_int_equal(resume_session(&second, path, &settings, 12), 7);
@@ -130,7 +60,7 @@ static void altered_files_are_refused_by_name(void **state) {
     for (int i = 0; i < 3; i++) {
         Session s;
         char *folder = make_folder();
-        open_session(&s, MODEL, &settings);
+        open_session(&s, SESSION_MODEL, &settings);
         char *path = save_after(&s, folder, 1), *file = path_join(path, names[i]);
         json_t *manifest = manifest_verify(path, &error);
         check(manifest, &error);
@@ -138,7 +68,7 @@ static void altered_files_are_refused_by_name(void **state) {
         flip_byte(file, 5);
         int64_t step;
         close_session(&s);
-        open_session(&s, MODEL, &settings);
+        open_session(&s, SESSION_MODEL, &settings);
         assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
         assert_non_null(strstr(error.text, names[i]));
         assert_non_null(strstr(error.text, "is not what the checkpoint's manifest says"));
@@ -160,7 +90,7 @@ static void other_settings_are_an_error_with_both_values(void **state) {
     char *folder = make_folder(), text[512];
     TrainSettings settings = settings_with(1, false);
     int64_t step;
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     char *path = save_after(&s, folder, 1);
     s.settings.learning_rate = 2e-3;
     assert_false(checkpoint_load(&s.trainer, &s.facts, path, &step, &error));
@@ -199,7 +129,7 @@ static void weights_of_other_shapes_are_refused(void **state) {
     Error error = {0};
     Session s;
     TrainSettings settings = settings_with(1, false);
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         ModelSource *other = model_source_open(others[i], false, &error);
         check(other, &error);
@@ -255,7 +185,7 @@ static void an_altered_manifest_is_refused(void **state) {
     Session first;
     char *folder = make_folder();
     Error error = {0};
-    open_session(&first, MODEL, &settings);
+    open_session(&first, SESSION_MODEL, &settings);
     char *path = save_after(&first, folder, 3);
     json_t *good = manifest_verify(path, &error);
     check(good, &error);
@@ -266,7 +196,7 @@ static void an_altered_manifest_is_refused(void **state) {
         json_t *change = parse_quoted(changes[i]);
         json_object_update(manifest, change);
         write_manifest(path, manifest);
-        open_session(&s, MODEL, &settings);
+        open_session(&s, SESSION_MODEL, &settings);
         if (checkpoint_load(&s.trainer, &s.facts, path, &step, &error)) fail_msg("%s was believed", changes[i]);
         json_decref(change);
         json_decref(manifest);
@@ -286,7 +216,7 @@ static void only_the_newest_stay(void **state) {
     size_t count;
     TrainSettings settings = settings_with(1, false);
     settings.save_total_limit = 2;
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     check(checkpoint_find(folder, &found, &error), &error);
     assert_null(found);
     char *torn = path_join(folder, "checkpoint-99");
@@ -314,7 +244,7 @@ static void a_full_disk_leaves_the_last_checkpoint(void **state) {
     char *folder = make_folder(), *found, **names;
     size_t count;
     TrainSettings settings = settings_with(1, false);
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     char *path = save_after(&s, folder, 1);
     struct rlimit before, small;
     getrlimit(RLIMIT_FSIZE, &before);
@@ -361,7 +291,7 @@ static void the_output_folder_is_respected(void **state) {
     assert_non_null(strstr(error.text, "is not empty (it holds mine.txt) and has no checkpoint to resume"));
     check(checkpoint_prepare_folder(folder, true, &resume, &error), &error);
     assert_null(resume);
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     char *path = save_after(&s, folder, 3);
     check(checkpoint_publish(folder, 3, &error), &error);
     check(checkpoint_publish(folder, 3, &error), &error);
@@ -399,7 +329,7 @@ static void overwriting_removes_files_alone(void **state) {
     char *kept = path_join(folder, "kept"), *beside = write_text(base, "beside.txt", "beside");
     TrainSettings settings = settings_with(1, false);
     check(directory_create(kept, &error), &error);
-    open_session(&s, MODEL, &settings);
+    open_session(&s, SESSION_MODEL, &settings);
     char *path = save_after(&s, folder, 3);
     json_t *manifest = manifest_verify(path, &error), *more = parse_quoted("{'..': {}, '.': {}, 'kept': {}}");
     check(manifest, &error);
@@ -417,103 +347,6 @@ static void overwriting_removes_files_alone(void **state) {
     remove_folder(base);
 }
 
-// ---- whole runs ----
-
-static volatile sig_atomic_t stop_flag;
-static int64_t stop_after;
-
-static void stop_at_step(void *context, const StepMetrics *metrics, double seconds_left) {
-    (void)context, (void)seconds_left;
-    if (metrics->step == stop_after) stop_flag = 1;
-}
-
-static RunResult run(Session *s, const char *folder, int64_t first, int64_t stop) {
-    Error error = {0};
-    RunResult result;
-    stop_flag = 0;
-    stop_after = stop;
-    s->settings.output_dir = (char *)(uintptr_t)folder;
-    s->facts.steps = run_steps(&s->settings, &s->data);
-    TrainingRun whole = {.trainer = &s->trainer,
-                         .settings = &s->settings,
-                         .dataset = &s->data,
-                         .eval_dataset = &s->data,
-                         .checkpoint = s->facts,
-                         .stop = &stop_flag,
-                         .observer = {.on_step = stop_at_step}};
-    check(run_training(&whole, first, &result, &error), &error);
-    return result;
-}
-
-static int64_t lines_of(const char *folder, const char *with) {
-    Error error = {0};
-    char *path = path_join(folder, "metrics.jsonl"), *text;
-    size_t size;
-    check(file_read(path, 1 << 20, &text, &size, &error), &error);
-    int64_t count = 0;
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) count += strstr(line, with) != NULL;
-    free(text);
-    free(path);
-    return count;
-}
-
-static void a_stopped_run_goes_on_to_the_same_end(void **state) {
-    (void)state;
-    Error error = {0};
-    TrainSettings settings = settings_with(1, false);
-    settings.num_train_epochs = 2; // 30 sequences, 4 a step: 8 steps an epoch
-    settings.lr_scheduler_type = SCHEDULE_COSINE;
-    settings.warmup_ratio = 0.2;
-    Session whole, first, second;
-    char *folder_a = make_folder(), *folder_b = make_folder(), *resume;
-    open_session(&whole, MODEL, &settings);
-    RunResult a = run(&whole, folder_a, 0, -1);
-    assert_int_equal(a.steps, 16);
-    assert_false(a.stopped);
-    assert_int_equal(lines_of(folder_a, "\"loss\""), 16);
-    assert_int_equal(lines_of(folder_a, "\"eval_loss\""), 2);
-    open_session(&first, MODEL, &settings);
-    RunResult b = run(&first, folder_b, 0, 11);
-    assert_true(b.stopped);
-    assert_int_equal(b.steps, 11);
-    check(checkpoint_prepare_folder(folder_b, false, &resume, &error), &error);
-    int64_t step = resume_session(&second, resume, &settings, 16);
-    RunResult c = run(&second, folder_b, step, -1);
-    assert_int_equal(c.steps, 16);
-    assert_true(c.train_loss == a.train_loss && c.eval_loss == a.eval_loss);
-    assert_int_equal(lines_of(folder_b, "\"loss\""), 16);
-    tiny_assert_same_weights(&whole.trainer, &second.trainer);
-    close_session(&whole);
-    close_session(&first);
-    close_session(&second);
-    free(resume);
-    remove_folder(folder_a);
-    remove_folder(folder_b);
-}
-
-static void a_loss_that_is_no_number_ends_the_run(void **state) {
-    (void)state;
-    Error error = {0};
-    TrainSettings settings = settings_with(1, false);
-    Session s;
-    RunResult result;
-    char *folder = make_folder();
-    open_session(&s, MODEL, &settings);
-    int head = block_count(&s.trainer.store.layout) - 1;
-    store_put(&s.trainer.store, head)[s.trainer.store.layout.final_norm.offset] = 0x7f80; // infinity
-    s.settings.output_dir = folder;
-    s.facts.steps = 8;
-    s.facts.shuffle = false;
-    stop_flag = 0;
-    TrainingRun broken = {
-        .trainer = &s.trainer, .settings = &s.settings, .dataset = &s.data, .checkpoint = s.facts, .stop = &stop_flag};
-    assert_false(run_training(&broken, 0, &result, &error));
-    assert_non_null(strstr(error.text, "step 1: the loss is"));
-    assert_non_null(strstr(error.text, "not finite numbers; the step is dropped (its examples: 1, 2, 3, 4)"));
-    close_session(&s);
-    remove_folder(folder);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resuming_changes_no_bit),
@@ -525,8 +358,6 @@ int main(void) {
         cmocka_unit_test(a_full_disk_leaves_the_last_checkpoint),
         cmocka_unit_test(the_output_folder_is_respected),
         cmocka_unit_test(overwriting_removes_files_alone),
-        cmocka_unit_test(a_stopped_run_goes_on_to_the_same_end),
-        cmocka_unit_test(a_loss_that_is_no_number_ends_the_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
