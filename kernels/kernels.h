@@ -88,7 +88,9 @@ struct Backend {
     void (*event_free)(Backend *b, Event *event);
     void (*event_record)(Backend *b, Event *event, Stream *stream);
     void (*event_wait)(Backend *b, Event *event, Stream *stream); // the stream waits, not the host
-    void (*synchronize)(Backend *b, Stream *stream);              // the host waits
+    // Seconds on the device from one recorded event to a later one; the host waits for the later. 0 after a fault.
+    double (*event_seconds)(Backend *b, Event *start, Event *stop);
+    void (*synchronize)(Backend *b, Stream *stream); // the host waits
     // false when any operation so far has failed; the message names it. Does not wait.
     bool (*check)(Backend *b, Error *error);
 
@@ -194,6 +196,11 @@ struct Backend {
     void (*to_float)(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
 
     // ---- measuring ------------------------------------------------------------------------------------------------
+    // Bytes of device memory in use: on the CPU this process's anonymous memory, on a card what it and all others there
+    // hold. 0 where that cannot be known. What counts is the difference between two calls.
+    uint64_t (*memory_in_use)(Backend *b);
+    // Matrix products that attention_backward computes for a pair of tokens of a sequence of this length; 5 are needed.
+    int (*attention_products)(const Backend *b, int64_t sequence_tokens);
     // Seconds that the processor's own library (OpenBLAS, cuBLASLt) takes for one multiplication of this shape and the
     // backend's operand types, all its threads at work, operands ready: what a step is measured against. Median of
     // `repeats` runs. Allocates and frees memory of its own.

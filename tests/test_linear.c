@@ -236,13 +236,17 @@ static void a_backend_says_what_it_is_and_lends_memory(void **state) {
     assert_non_null(strstr(error.text, "out of memory: device memory needs"));
     assert_null(memory);
     Stream *stream = b->stream_create(b, &error);
-    Event *event = b->event_create(b, &error);
-    assert_true(stream && event);
+    Event *event = b->event_create(b, &error), *later = b->event_create(b, &error);
+    assert_true(stream && event && later);
     b->event_record(b, event, stream);
     b->event_wait(b, event, NULL);
+    b->event_record(b, later, stream);
     b->synchronize(b, stream);
+    assert_true(b->event_seconds(b, event, later) >= 0);
+    assert_true(b->event_seconds(b, event, event) == 0);
     check(b->check(b, &error), &error);
     b->event_free(b, event);
+    b->event_free(b, later);
     b->stream_free(b, stream);
     b->destroy(b);
 }

@@ -24,20 +24,48 @@ int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, i
     return n;
 }
 
+int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep,
+                     GemmWork works[GEMM_WORKS_MAX]) {
+    int64_t d = config->hidden, f = config->intermediate, q = (int64_t)config->heads * config->head_dim;
+    int64_t kv = (int64_t)config->kv_heads * config->head_dim, T = batch->used, L = config->layers;
+    int n = 0;
+    if (keep == KEEP_INPUT) {
+        works[n++] = (GemmWork){GEMM_FORWARD, T, q + 2 * kv, d, L};
+        works[n++] = (GemmWork){GEMM_FORWARD, T, d, q, L};
+    }
+    if (keep != KEEP_ALL) works[n++] = (GemmWork){GEMM_FORWARD, T, 2 * f, d, L};
+    return n;
+}
+
 double gemm_flops(const GemmWork *work) {
     return 2.0 * (double)work->m * (double)work->n * (double)work->k * (double)work->count;
 }
 
+// One product over all pairs of tokens of a sequence that see each other, all heads of a layer.
+static double product_flops(const ModelConfig *config, int layer, double tokens) {
+    double window = config->windowed[layer] ? config->window : 0;
+    double seen = window > 0 && window < tokens ? window : tokens;
+    double pairs = seen * (seen + 1) / 2 + (tokens - seen) * seen;
+    return 2 * pairs * (double)config->heads * (double)config->head_dim;
+}
+
 double attention_flops(const ModelConfig *config, const MicroBatch *batch) {
     double flops = 0;
+    for (int layer = 0; layer < config->layers; layer++)
+        for (int32_t s = 0; s < batch->sequences; s++)
+            flops += (2 + 5) * product_flops(config, layer, batch->starts[s + 1] - batch->starts[s]);
+    return flops;
+}
+
+double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b) {
+    double flops = 0;
+    int forwards = keep == KEEP_INPUT ? 2 : 1;
     for (int layer = 0; layer < config->layers; layer++) {
-        double pairs = 0, window = config->windowed[layer] ? config->window : 0;
         for (int32_t s = 0; s < batch->sequences; s++) {
-            double n = batch->starts[s + 1] - batch->starts[s];
-            double w = window > 0 && window < n ? window : n;
-            pairs += w * (w + 1) / 2 + (n - w) * w;
+            int64_t tokens = batch->starts[s + 1] - batch->starts[s];
+            int products = 2 * forwards + b->attention_products(b, tokens);
+            flops += products * product_flops(config, layer, (double)tokens);
         }
-        flops += 2 * (2 + 5) * pairs * (double)config->heads * (double)config->head_dim;
     }
     return flops;
 }

@@ -1,12 +1,14 @@
-// flops.h - the floating-point operations that one optimizer step needs, for measuring against the processor.
+// flops.h - the floating-point operations of one optimizer step, for measuring against the processor.
 //
 // Needed are: every matrix once forward, its input's gradient once, its weight's gradient for active blocks alone, the
 // head on the tokens that have a label, and attention on the pairs of tokens that see each other (two products forward,
-// five backward). What is computed again because of gradient_checkpointing is not counted.
+// five backward). Executed is besides what gradient_checkpointing computes again, and the products that the backend's
+// attention computes twice. Tails of micro-batches and of tiles are in neither.
 #pragma once
 #include "data/batch.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
+#include "model/layer.h"
 
 // `count` multiplications of the same shape.
 typedef struct GemmWork {
@@ -21,5 +23,11 @@ typedef struct GemmWork {
 int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, int64_t chunk,
                GemmWork works[GEMM_WORKS_MAX]);
 
+// The multiplications that the backward pass computes again where a layer keeps no more than `keep`.
+int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep,
+                     GemmWork works[GEMM_WORKS_MAX]);
+
 double gemm_flops(const GemmWork *work); // of all `count`
 double attention_flops(const ModelConfig *config, const MicroBatch *batch);
+// With the forward pass that is computed again, and as the backend does it.
+double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b);

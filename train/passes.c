@@ -118,7 +118,9 @@ static void forward(Passes *p, const MicroBatch *batches, int64_t count) {
     int layers = p->config->layers;
     const bf16 *embedding = store_acquire(p->store, 0);
     for (int64_t m = 0; m < count; m++) {
+        phase_start(p->clock, PHASE_UPLOAD);
         upload(p, m, &batches[m]);
+        phase_start(p->clock, PHASE_FORWARD);
         b->embed_forward(b, p->kept[m * layers].input, embedding, p->batches[m].ids, p->batches[m].tokens,
                          p->config->hidden, NULL);
     }
@@ -163,6 +165,7 @@ static void complete(const GradientSink *sink, int block) {
 static void backward_head(Passes *p, int64_t count, float scale, const GradientSink *sink) {
     HeadWeights head = head_weights(p->config, p->store);
     HeadGradients gradients = head_gradients(p, sink->gradients);
+    phase_start(p->clock, PHASE_HEAD);
     for (int64_t m = 0; m < count; m++) {
         const DeviceBatch *d = &p->batches[m];
         head_loss_backward(&p->head, &head, p->last[m], d->tokens, d->target_rows, d->labels, d->targets, scale,
@@ -177,6 +180,7 @@ static void backward_layer(Passes *p, int64_t count, int l, const GradientSink *
     LayerWeights weights = layer_weights(layout, store_acquire(p->store, block));
     LayerGradients views;
     bool active = sink->gradients[block] != NULL;
+    phase_start(p->clock, PHASE_BACKWARD);
     if (active) views = layer_gradients(layout, sink->gradients[block]);
     for (int64_t m = 0; m < count; m++) {
         LayerContext context = context_for(p, m);
@@ -190,6 +194,7 @@ void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float sca
     forward(p, batches, count);
     backward_head(p, count, scale, sink);
     for (int l = p->config->layers - 1; l >= 0; l--) backward_layer(p, count, l, sink);
+    phase_start(p->clock, PHASE_BACKWARD); // not the update of the lowest layer
     for (int64_t m = 0; m < count; m++) embedding_gradient(p, m, sink->gradients[0]);
     complete(sink, 0);
 }

@@ -7,6 +7,7 @@
 #include "model/head.h"
 #include "model/layer.h"
 #include "model/store.h"
+#include "train/phases.h"
 
 // One micro-batch's indices in device memory, with the host's knowledge of their extents.
 typedef struct DeviceBatch {
@@ -46,6 +47,7 @@ typedef struct Passes {
     LayerActivations *kept; // [sweep * L]: layer l of micro-batch m at m * L + l
     Activation **last;      // [sweep]: the last layer's output, then dx: [T, d]
     double *loss;           // device: summed loss of the micro-batches since passes_begin
+    PhaseClock *clock;      // borrowed; set by who measures, else NULL
 } Passes;
 
 // Takes every buffer. Fails on overflow or without memory for the tables; measuring arenas are fine. End with

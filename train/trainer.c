@@ -114,6 +114,7 @@ static void update_block(Trainer *t, int block) {
 // buffer is wanted for the next block. A norm that is not finite leaves this block and all later ones as they were.
 static void update_at_once(void *trainer, int block) {
     Trainer *t = trainer;
+    phase_start(t->passes.clock, PHASE_UPDATE);
     add_squares(t, block);
     finish_norm(t);
     update_block(t, block);
@@ -129,6 +130,7 @@ static void sweep_and_update(Trainer *t, const MicroBatch *batches, int64_t coun
         passes_train(&t->passes, batches + first, some, scale, &sink);
     }
     if (fused) return;
+    phase_start(t->passes.clock, PHASE_UPDATE);
     for (int block = 0; block < t->active.blocks; block++) add_squares(t, block);
     finish_norm(t);
     for (int block = 0; block < t->active.blocks; block++) update_block(t, block);
@@ -142,10 +144,12 @@ bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBat
     if (t->plan.fused_update && count > t->plan.sizes.sweep)
         return error_set(error, "step %lld: its examples do not fit the one sweep that was planned",
                          (long long)step + 1);
+    phase_start(t->passes.clock, PHASE_UPDATE);
     active_update(&t->active, &t->store, step);
     begin_step(t);
     t->learning_rate = learning_rate;
     sweep_and_update(t, batches, count, (float)(1 / (double)targets));
+    phase_start(t->passes.clock, PHASE_OTHER);
     double loss;
     float norm;
     int32_t skip;

@@ -227,3 +227,8 @@ size_t cpu_attention_scratch(const Backend *b, int64_t tokens, int heads) {
     (void)b;
     return (size_t)tokens * (size_t)heads * sizeof(float);
 }
+
+int cpu_attention_products(const Backend *b, int64_t sequence_tokens) {
+    (void)b;
+    return sequence_tokens <= SHORT_SEQUENCE ? 5 : 7;
+}

@@ -1,8 +1,11 @@
 // backend.c - the CPU backend: creation, the device part, and the table of operations.
 //
-// Every call runs to its end before it returns, so streams and events are names without content.
+// Every call runs to its end before it returns, so a stream is a name without content and an event is the time at which
+// it was recorded.
+#include "base/clock.h"
 #include "kernels/cpu/cpu.h"
 #include <cblas.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -94,21 +97,34 @@ static void cpu_stream_free(Backend *b, Stream *stream) {
     (void)b, (void)stream;
 }
 
+struct Event {
+    double seconds; // when it was recorded
+};
+
 static Event *cpu_event_create(Backend *b, Error *error) {
-    (void)error;
-    return (Event *)b;
+    (void)b;
+    Event *event = calloc(1, sizeof *event);
+    if (!event) error_memory(error, "an event", sizeof *event);
+    return event;
 }
 
 static void cpu_event_free(Backend *b, Event *event) {
-    (void)b, (void)event;
+    (void)b;
+    free(event);
 }
 
 static void cpu_event_record(Backend *b, Event *event, Stream *stream) {
-    (void)b, (void)event, (void)stream;
+    (void)b, (void)stream;
+    event->seconds = clock_seconds();
 }
 
 static void cpu_event_wait(Backend *b, Event *event, Stream *stream) {
     (void)b, (void)event, (void)stream;
+}
+
+static double cpu_event_seconds(Backend *b, Event *start, Event *stop) {
+    (void)b;
+    return stop->seconds - start->seconds;
 }
 
 static void cpu_synchronize(Backend *b, Stream *stream) {
@@ -118,6 +134,19 @@ static void cpu_synchronize(Backend *b, Stream *stream) {
 static bool cpu_check(Backend *b, Error *error) {
     (void)b, (void)error;
     return true;
+}
+
+// ---- measuring ---------------------------------------------------------------------------------------------------
+
+static uint64_t cpu_memory_in_use(Backend *b) {
+    (void)b;
+    FILE *file = fopen("/proc/self/status", "r");
+    char line[256];
+    unsigned long long kilobytes = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "RssAnon: %llu", &kilobytes) == 1) break;
+    if (file) fclose(file);
+    return (uint64_t)kilobytes * 1024;
 }
 
 // ---- creation ----------------------------------------------------------------------------------------------------
@@ -146,6 +175,7 @@ static const Backend CPU_TABLE = {
     .event_free = cpu_event_free,
     .event_record = cpu_event_record,
     .event_wait = cpu_event_wait,
+    .event_seconds = cpu_event_seconds,
     .synchronize = cpu_synchronize,
     .check = cpu_check,
     .embed_forward = cpu_embed_forward,
@@ -173,6 +203,8 @@ static const Backend CPU_TABLE = {
     .adamw = cpu_adamw,
     .freeze = cpu_freeze,
     .to_float = cpu_to_float,
+    .memory_in_use = cpu_memory_in_use,
+    .attention_products = cpu_attention_products,
     .gemm_seconds = cpu_gemm_seconds,
 };
 

@@ -125,6 +125,7 @@ void cpu_attention_backward(Backend *b, Activation *dqkv, const Activation *dout
                             const Activation *out, const float *lse, void *scratch, const AttentionShape *shape,
                             Stream *stream);
 size_t cpu_attention_scratch(const Backend *b, int64_t tokens, int heads);
+int cpu_attention_products(const Backend *b, int64_t sequence_tokens);
 void cpu_attention_decode(Backend *b, Activation *out, const Activation *q, const Activation *keys,
                           const Activation *values, int64_t length, int heads, int kv_heads, int head_dim, int window,
                           float scale, Stream *stream);
