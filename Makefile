@@ -21,7 +21,7 @@ FOLDERS := base kernels kernels/cpu tokenizer data model train cli
 C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
 CXX_SOURCES := $(wildcard $(addsuffix /*.cc,$(FOLDERS)))
 TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
-TEST_SUPPORT = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)))
+TEST_SUPPORT = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/test_%.c $(if $(EMULATED_SOURCES),,tests/parity.c),$(wildcard tests/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 APT_PACKAGES := gcc g++ make git ca-certificates pkg-config libsentencepiece-dev zlib1g-dev libopenblas-dev libjansson-dev \
 	libyaml-dev libutf8proc-dev libcmocka-dev
@@ -36,10 +36,35 @@ WARNINGS := -Wall -Wextra -Werror -pedantic -Wshadow -Wvla
 COMMON := -O2 -g -I. -pthread -MMD -MP $(SANITIZE_FLAGS) $(WARNINGS)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -ffp-contract=off $(COMMON) $(LOOPS) -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
 ALL_CXXFLAGS := -std=c++17 $(COMMON) $(CXXFLAGS)
+
+# ---- CUDA: nvcc from CUDA_HOME, PATH or /usr/local/cuda; NVCC= (empty) builds without.
+CUDA_HOME ?= /usr/local/cuda
+ifeq ($(origin NVCC),undefined)
+NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc))
+endif
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+EMULATED_SOURCES := $(if $(wildcard tests/emulator/cuda_emulator.h),$(CUDA_SOURCES))
+NVCC_FLAGS = -std=c++17 -O3 -I. -arch=sm_89 -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Werror,-Wshadow
+ifeq ($(NVCC),)
+CUDA_OBJECTS := $(BUILD)/kernels/cuda/absent.o
+else
+CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
+CUDA_LIBRARIES := -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt
+endif
+
+# The same sources for the tests, emulated on the CPU: once plain, once with every memory access of a kernel checked.
+EMULATOR_SOURCES := $(filter-out tests/emulator/on_card.cc,$(wildcard tests/emulator/*.cc))
+EMULATED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/emulated/%.o)
+CHECKED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/checked/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/checked/%.o)
+EMULATION_FLAGS = -std=c++17 -g -I. -Itests/emulator -pthread -MMD -MP -ffp-contract=off -fno-strict-aliasing $(WARNINGS)
+CHECK_FLAGS := -O1 -DEMULATOR_CHECK
+HOOK_FLAGS := -fsanitize=thread --param tsan-distinguish-volatile=0
+
 LIBRARIES := -lsentencepiece -lopenblas -ljansson -lyaml -lutf8proc -lz -lm
 LINK = $(CXX) -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 
 OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/%.o)
+CHECKED_TESTS := $(filter test_cuda_%,$(TESTS))
 PROGRAM := $(if $(filter build,$(BUILD)),lisa,$(BUILD)/lisa)
 
 .DEFAULT_GOAL := all
@@ -72,6 +97,26 @@ $(BUILD)/%.o: %.cc | check-deps
 	@mkdir -p $(@D)
 	$(call say,CXX,$<) $(CXX) $(ALL_CXXFLAGS) -c $< -o $@
 
+$(BUILD)/%.o: %.cu | check-deps
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) -c $< -o $@
+
+$(BUILD)/emulated/%.o: %.cu | check-deps
+	@mkdir -p $(@D)
+	$(call say,EMU,$<) $(CXX) $(EMULATION_FLAGS) -O2 -x c++ -c $< -o $@
+
+$(BUILD)/emulated/%.o: %.cc | check-deps
+	@mkdir -p $(@D)
+	$(call say,EMU,$<) $(CXX) $(EMULATION_FLAGS) -O2 -c $< -o $@
+
+$(BUILD)/checked/%.o: %.cu | check-deps
+	@mkdir -p $(@D)
+	$(call say,CHECK,$<) $(CXX) $(EMULATION_FLAGS) $(CHECK_FLAGS) $(HOOK_FLAGS) -x c++ -c $< -o $@
+
+$(BUILD)/checked/%.o: %.cc | check-deps
+	@mkdir -p $(@D)
+	$(call say,CHECK,$<) $(CXX) $(EMULATION_FLAGS) -O2 -DEMULATOR_CHECK -c $< -o $@
+
 # The commit is compiled into main.c alone; the header changes only when the commit does.
 $(BUILD)/version.h: FORCE
 	@mkdir -p $(@D)
@@ -82,21 +127,26 @@ $(BUILD)/version.h: FORCE
 $(BUILD)/main.o: $(BUILD)/version.h
 $(BUILD)/main.o: ALL_CFLAGS += -I$(BUILD)
 
-$(PROGRAM): $(OBJECTS) $(BUILD)/main.o
-	$(call say,LINK,$@) $(LINK) $^ $(LIBRARIES) -o $@
+$(PROGRAM): $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/main.o
+	$(call say,LINK,$@) $(LINK) $^ $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
 
-# Every tests/test_*.c is one cmocka program.
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS)
+# Every tests/test_*.c is one cmocka program, with the emulated CUDA backend; test_cuda_* also with the checked one.
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(EMULATED_OBJECTS)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
+$(BUILD)/checked/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CHECKED_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(LINK) -no-pie $^ -lcmocka $(LIBRARIES) -o $@
+
 .SECONDARY:
-tests: $(PROGRAM) $(TESTS:%=$(BUILD)/tests/%)
+TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%) $(CHECKED_TESTS:%=$(BUILD)/checked/tests/%)
+tests: $(PROGRAM) $(TEST_PROGRAMS)
 .PHONY: tests
 
 test: ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests check-includes
-	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TESTS:%=$(BUILD)/tests/%)
+	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TEST_PROGRAMS)
 
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
@@ -149,4 +199,4 @@ tidy: $(BUILD)/version.h ## clang-tidy over the sources
 clean: ## remove what was built
 	rm -rf build lisa
 
--include $(OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
+-include $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)

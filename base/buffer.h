@@ -4,6 +4,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct Buffer {
     char *data;      // NULL when empty and never grown; use buffer_string for a string that is never NULL
     size_t size;     // bytes in use, the NUL not counted
@@ -24,3 +28,7 @@ bool buffer_format(Buffer *buffer, Error *error, const char *format, ...) __attr
 const char *buffer_string(const Buffer *buffer);
 void buffer_clear(Buffer *buffer); // size 0, memory kept
 void buffer_free(Buffer *buffer);
+
+#ifdef __cplusplus
+}
+#endif

@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ERROR_EXIT_FAILED 1 // the exit code of a failure
 #define ERROR_EXIT_USAGE  2 // the exit code of a wrong command line or option value
 
@@ -32,3 +36,7 @@ bool error_context(Error *error, const char *format, ...) __attribute__((format(
 bool error_system(Error *error, const char *what, const char *path);
 // "out of memory: <what> needs <bytes>".
 bool error_memory(Error *error, const char *what, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,9 +1,14 @@
 // numbers.h - bf16 and fp16 as bit patterns, sizes that cannot overflow, and sizes a person can read.
 #pragma once
+#include "base/host_device.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef uint16_t bf16; // the upper half of an IEEE fp32 bit pattern
 typedef uint16_t fp16; // IEEE half precision
@@ -15,25 +20,25 @@ static inline size_t element_size(ElementType type) {
     return type == TYPE_F32 ? 4 : 2;
 }
 
-static inline uint32_t float_bits(float value) {
+static inline HOST_DEVICE uint32_t float_bits(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-static inline float float_from_bits(uint32_t bits) {
+static inline HOST_DEVICE float float_from_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-static inline float bf16_to_float(bf16 value) {
+static inline HOST_DEVICE float bf16_to_float(bf16 value) {
     return float_from_bits((uint32_t)value << 16);
 }
 
 // To nearest, ties to even, as PyTorch and the GPU convert activations; NaN stays NaN.
 // (Master weights are rounded half away from zero instead, see kernels/adamw.h.)
-static inline bf16 bf16_from_float(float value) {
+static inline HOST_DEVICE bf16 bf16_from_float(float value) {
     uint32_t bits = float_bits(value);
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (bf16)((bits >> 16) | 0x40u);
     return (bf16)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
@@ -60,3 +65,7 @@ const char *format_bytes(char text[16], uint64_t bytes);
 // "8GiB", "8G", "512MiB", "1.5G", "1000000": units are binary, case is ignored, a missing unit is bytes.
 // false when it is not such a size or does not fit.
 bool parse_bytes(const char *text, uint64_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif

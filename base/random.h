@@ -3,12 +3,11 @@
 // The key is (seed, stream, counter); each stream below numbers its own kind of use. Compiled for the host and the
 // device. The mixing function is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), applied per key word.
 #pragma once
+#include "base/host_device.h"
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define RANDOM_FUNCTION static inline __host__ __device__
-#else
-#define RANDOM_FUNCTION static inline
+#ifdef __cplusplus
+extern "C" {
 #endif
 
 typedef enum {
@@ -20,7 +19,7 @@ typedef enum {
     RANDOM_WEIGHTS   // random weights for benchmarks and tests; counter: block, then element
 } RandomStream;
 
-RANDOM_FUNCTION uint64_t random_mix(uint64_t value) {
+static inline HOST_DEVICE uint64_t random_mix(uint64_t value) {
     value += 0x9e3779b97f4a7c15u;
     value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
     value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
@@ -28,24 +27,28 @@ RANDOM_FUNCTION uint64_t random_mix(uint64_t value) {
 }
 
 // A key for one use; derive the numbers from it with random_bits(key, counter).
-RANDOM_FUNCTION uint64_t random_key(uint64_t seed, RandomStream stream, uint64_t a, uint64_t b) {
+static inline HOST_DEVICE uint64_t random_key(uint64_t seed, RandomStream stream, uint64_t a, uint64_t b) {
     return random_mix(random_mix(random_mix(random_mix(seed) ^ (uint64_t)stream) ^ a) ^ b);
 }
 
 // 64 uniform bits, number `counter` of the key's sequence.
-RANDOM_FUNCTION uint64_t random_bits(uint64_t key, uint64_t counter) {
+static inline HOST_DEVICE uint64_t random_bits(uint64_t key, uint64_t counter) {
     return random_mix(key ^ random_mix(counter));
 }
 
 // Uniform in [0, 1), a multiple of 2^-53.
-RANDOM_FUNCTION double random_uniform(uint64_t key, uint64_t counter) {
+static inline HOST_DEVICE double random_uniform(uint64_t key, uint64_t counter) {
     return (double)(random_bits(key, counter) >> 11) * 0x1p-53;
 }
 
 // Uniform in [0, bound); bound > 0. The bias is below bound / 2^32 for bounds that fit 32 bits.
-RANDOM_FUNCTION uint64_t random_below(uint64_t key, uint64_t counter, uint64_t bound) {
+static inline HOST_DEVICE uint64_t random_below(uint64_t key, uint64_t counter, uint64_t bound) {
     return ((random_bits(key, counter) >> 32) * bound) >> 32;
 }
 
 // Fisher-Yates: writes a uniform permutation of 0 .. count-1 to order; count < 2^32.
 void random_permutation(uint64_t key, int64_t *order, int64_t count);
+
+#ifdef __cplusplus
+}
+#endif

@@ -5,6 +5,10 @@
 #include "base/error.h"
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct ThreadPool ThreadPool;
 
 // The body of a loop: called once for each index in [0, count), on any thread; worker is in [0, threads).
@@ -17,3 +21,7 @@ int thread_pool_size(const ThreadPool *pool);
 
 // Runs the loop and returns when every index is done. Not to be called from inside a task.
 void thread_pool_run(ThreadPool *pool, int64_t count, ThreadTask *task, void *context);
+
+#ifdef __cplusplus
+}
+#endif

@@ -11,11 +11,7 @@
 #include "kernels/kernels.h"
 #include <math.h>
 
-#ifdef __CUDACC__
-#define ADAMW_FUNCTION static inline __host__ __device__
-#else
-#define ADAMW_FUNCTION static inline __attribute__((always_inline))
-#endif
+#define ADAMW_FUNCTION static inline HOST_DEVICE __attribute__((always_inline))
 
 ADAMW_FUNCTION float master_join(bf16 high, int16_t low) {
     return float_from_bits(((uint32_t)high << 16) + (uint32_t)(int32_t)low);
@@ -49,15 +45,14 @@ typedef struct AdamWFactors {
 
 // On the host, once per call.
 static inline AdamWFactors adamw_factors(const AdamWStep *step) {
-    AdamWFactors f = {
-        .decay = (float)(1 - step->learning_rate * step->weight_decay),
-        .m_rate = (float)(1 - step->beta1),
-        .v_rate = (float)(1 - step->beta2),
-        .v_keep = (float)step->beta2,
-        .v_root_correction = (float)sqrt(step->bias_correction2),
-        .epsilon = (float)step->epsilon,
-        .step_size = (float)(step->learning_rate / step->bias_correction1),
-    };
+    AdamWFactors f;
+    f.decay = (float)(1 - step->learning_rate * step->weight_decay);
+    f.m_rate = (float)(1 - step->beta1);
+    f.v_rate = (float)(1 - step->beta2);
+    f.v_keep = (float)step->beta2;
+    f.v_root_correction = (float)sqrt(step->bias_correction2);
+    f.epsilon = (float)step->epsilon;
+    f.step_size = (float)(step->learning_rate / step->bias_correction1);
     return f;
 }
 

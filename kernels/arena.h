@@ -6,6 +6,10 @@
 #include "base/error.h"
 #include "kernels/kernels.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ARENA_ALIGNMENT 256
 
 typedef struct Arena {
@@ -31,3 +35,7 @@ void *arena_take(Arena *arena, int64_t count, size_t size);
 // Scratch that lives for one phase: everything taken after the mark is given back at once.
 size_t arena_mark(const Arena *arena);
 void arena_reset(Arena *arena, size_t mark);
+
+#ifdef __cplusplus
+}
+#endif

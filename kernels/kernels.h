@@ -19,6 +19,10 @@
 #include "base/threads.h"
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct Backend Backend;
 typedef struct Stream Stream; // a queue of device work; NULL is the compute stream
 typedef struct Event Event;   // a point in a stream that another stream or the host can wait for
@@ -211,3 +215,11 @@ struct Backend {
 // The CPU backend. threads 0: one per processor. round_activations: every operation's output is rounded to bf16 where
 // CUDA rounds it, a stand-in for bf16 PyTorch in tests. NULL with a message on failure; free with b->destroy(b).
 Backend *backend_cpu_create(int threads, bool round_activations, Error *error);
+
+// The CUDA backend on card number `device`; threads as above, for the host's share of the work. NULL with a message
+// that names what is missing (this build's CUDA part, a card, a driver new enough, a library); free with b->destroy(b).
+Backend *backend_cuda_create(int device, int threads, Error *error);
+
+#ifdef __cplusplus
+}
+#endif

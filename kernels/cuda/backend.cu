@@ -1,0 +1,159 @@
+// backend.cu - the CUDA backend: creation, the device part, and the table of operations.
+//
+// Everything is queued on streams and returns at once. CUDA reports a kernel's fault at some later call: the first one
+// seen is kept with the operation that was being issued then, and check() tells it.
+#include "kernels/cuda/backend.h"
+#include <stdlib.h>
+
+// ---- faults ----------------------------------------------------------------------------------------------------
+
+void cuda_note(Backend *b, const char *operation, cudaError_t status) {
+    CudaBackend *cuda = cuda_backend(b);
+    if (status == cudaSuccess || cuda->fault != cudaSuccess) return;
+    cuda->fault = status;
+    cuda->fault_operation = operation;
+}
+
+void cuda_launched(Backend *b, const char *operation) {
+    cuda_note(b, operation, cudaGetLastError());
+}
+
+static bool cuda_check(Backend *b, Error *error) {
+    CudaBackend *cuda = cuda_backend(b);
+    if (cuda->fault == cudaSuccess) return true;
+    error_set(error, "CUDA: %s (%s), noticed at %s", cudaGetErrorString(cuda->fault), cudaGetErrorName(cuda->fault),
+              cuda->fault_operation);
+    return error_hint(error, "with CUDA_LAUNCH_BLOCKING=1 the operation named is the one that failed");
+}
+
+// ---- memory ----------------------------------------------------------------------------------------------------
+
+static bool cuda_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memory, Error *error) {
+    (void)b;
+    if (bytes == 0) bytes = 1;
+    cudaError_t status =
+        kind == MEMORY_PINNED ? cudaHostAlloc(memory, bytes, cudaHostAllocPortable) : cudaMalloc(memory, bytes);
+    if (status == cudaSuccess) return true;
+    cudaGetLastError(); // this failure is told here; it is not a fault of the next operation
+    *memory = NULL;
+    return error_memory(error, kind == MEMORY_PINNED ? "pinned memory" : "device memory", bytes);
+}
+
+static void cuda_release(Backend *b, MemoryKind kind, void *memory) {
+    if (!memory) return;
+    cuda_note(b, "releasing memory", kind == MEMORY_PINNED ? cudaFreeHost(memory) : cudaFree(memory));
+}
+
+static void cuda_copy(Backend *b, void *to, const void *from, size_t bytes, Stream *stream) {
+    if (bytes == 0) return;
+    cuda_note(b, "a copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda_stream(b, stream)));
+}
+
+static void cuda_zero(Backend *b, void *memory, size_t bytes, Stream *stream) {
+    if (bytes == 0) return;
+    cuda_note(b, "filling memory with zeros", cudaMemsetAsync(memory, 0, bytes, cuda_stream(b, stream)));
+}
+
+// ---- streams and events ------------------------------------------------------------------------------------------
+
+static bool failed(Error *error, const char *what, cudaError_t status) {
+    return error_set(error, "CUDA: %s: %s (%s)", what, cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+static Stream *cuda_stream_create(Backend *b, Error *error) {
+    (void)b;
+    cudaStream_t stream;
+    cudaError_t status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (status == cudaSuccess) return reinterpret_cast<Stream *>(stream);
+    failed(error, "a stream could not be made", status);
+    return NULL;
+}
+
+static void cuda_stream_free(Backend *b, Stream *stream) {
+    if (stream) cuda_note(b, "closing a stream", cudaStreamDestroy(cuda_stream(b, stream)));
+}
+
+static Event *cuda_event_create(Backend *b, Error *error) {
+    (void)b;
+    cudaEvent_t event;
+    cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    if (status == cudaSuccess) return reinterpret_cast<Event *>(event);
+    failed(error, "an event could not be made", status);
+    return NULL;
+}
+
+static cudaEvent_t cuda_event(Event *event) {
+    return reinterpret_cast<cudaEvent_t>(event);
+}
+
+static void cuda_event_free(Backend *b, Event *event) {
+    if (event) cuda_note(b, "closing an event", cudaEventDestroy(cuda_event(event)));
+}
+
+static void cuda_event_record(Backend *b, Event *event, Stream *stream) {
+    cuda_note(b, "recording an event", cudaEventRecord(cuda_event(event), cuda_stream(b, stream)));
+}
+
+static void cuda_event_wait(Backend *b, Event *event, Stream *stream) {
+    cuda_note(b, "waiting for an event", cudaStreamWaitEvent(cuda_stream(b, stream), cuda_event(event), 0));
+}
+
+static void cuda_synchronize(Backend *b, Stream *stream) {
+    cuda_note(b, "waiting for the card", cudaStreamSynchronize(cuda_stream(b, stream)));
+}
+
+// ---- creation ----------------------------------------------------------------------------------------------------
+
+static void cuda_destroy(Backend *b) {
+    CudaBackend *cuda = cuda_backend(b);
+    if (cuda->compute) cudaStreamDestroy(cuda->compute);
+    thread_pool_free(b->threads);
+    free(cuda);
+}
+
+static void fill_device_part(Backend *b) {
+    b->destroy = cuda_destroy;
+    b->allocate = cuda_allocate;
+    b->release = cuda_release;
+    b->copy = cuda_copy;
+    b->zero = cuda_zero;
+    b->stream_create = cuda_stream_create;
+    b->stream_free = cuda_stream_free;
+    b->event_create = cuda_event_create;
+    b->event_free = cuda_event_free;
+    b->event_record = cuda_event_record;
+    b->event_wait = cuda_event_wait;
+    b->synchronize = cuda_synchronize;
+    b->check = cuda_check;
+}
+
+static void fill_operations(Backend *b) {
+    b->to_float = cuda_to_float;
+}
+
+static bool open_card(CudaBackend *cuda, int device, Error *error) {
+    cudaError_t status = cudaSetDevice(device);
+    if (status != cudaSuccess) return failed(error, "the card cannot be used", status);
+    cuda->device = device;
+    status = cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking);
+    return status == cudaSuccess || failed(error, "the compute stream could not be made", status);
+}
+
+Backend *backend_cuda_create(int device, int threads, Error *error) {
+    CudaBackend *cuda = static_cast<CudaBackend *>(calloc(1, sizeof(CudaBackend)));
+    if (!cuda) {
+        error_memory(error, "the CUDA backend", sizeof(CudaBackend));
+        return NULL;
+    }
+    Backend *b = &cuda->base;
+    b->name = "cuda";
+    b->activation = TYPE_BF16;
+    b->activation_size = sizeof(bf16);
+    b->token_multiple = 8;
+    fill_device_part(b);
+    fill_operations(b);
+    b->threads = thread_pool_create(threads, error);
+    if (b->threads && open_card(cuda, device, error)) return b;
+    cuda_destroy(b);
+    return NULL;
+}
