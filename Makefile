@@ -43,7 +43,7 @@ ifeq ($(origin NVCC),undefined)
 NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc))
 endif
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
-EMULATED_SOURCES := $(if $(wildcard tests/emulator/cuda_emulator.h),$(CUDA_SOURCES))
+EMULATED_SOURCES := $(if $(wildcard tests/emulator/*.cc),$(CUDA_SOURCES))
 NVCC_FLAGS = -std=c++17 -O3 -I. -arch=sm_89 -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Werror,-Wshadow
 ifeq ($(NVCC),)
 CUDA_OBJECTS := $(BUILD)/kernels/cuda/absent.o
@@ -56,7 +56,7 @@ endif
 EMULATOR_SOURCES := $(filter-out tests/emulator/on_card.cc,$(wildcard tests/emulator/*.cc))
 EMULATED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/emulated/%.o)
 CHECKED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/checked/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/checked/%.o)
-EMULATION_FLAGS = -std=c++17 -g -I. -Itests/emulator -pthread -MMD -MP -ffp-contract=off -fno-strict-aliasing $(WARNINGS)
+EMULATION_FLAGS = -std=c++17 -g -I. -Itests/emulator -pthread -MMD -MP -ffp-contract=off -fno-strict-aliasing $(WARNINGS) -Wno-unknown-pragmas
 CHECK_FLAGS := -O1 -DEMULATOR_CHECK
 HOOK_FLAGS := -fsanitize=thread --param tsan-distinguish-volatile=0
 
