@@ -123,15 +123,14 @@ struct Backend {
                                    Stream *stream);
 
     // ---- RMSNorm ------------------------------------------------------------------------------------------------
-    // sum = x + add (add NULL: x is used as it is and sum is not written); out = sum * rstd * gain,
-    // rstd[t] = 1 / sqrt(mean(sum[t]^2) + epsilon). sum may be x or add. All [T, d]; rstd: [T] float; gain: [d].
-    void (*rmsnorm_forward)(Backend *b, Activation *out, Activation *sum, float *rstd, const Activation *x,
-                            const Activation *add, const bf16 *gain, float epsilon, int64_t tokens, int64_t d,
-                            Stream *stream);
+    // out = x * rstd * gain, rstd[t] = 1 / sqrt(mean(x[t]^2) + epsilon). out, x: [T, d]; rstd: [T] float; gain: [d].
+    // The residual add before a norm is linear_forward's: in a matrix product's epilogue it costs no pass over memory.
+    void (*rmsnorm_forward)(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain,
+                            float epsilon, int64_t tokens, int64_t d, Stream *stream);
     // out = x * rstd * gain from a kept rstd: bit-equal to what rmsnorm_forward gave. For rebuilding an input.
     void (*rmsnorm_rebuild)(Backend *b, Activation *out, const Activation *x, const float *rstd, const bf16 *gain,
                             int64_t tokens, int64_t d, Stream *stream);
-    // dx += gradient of the norm's input given dout (dx holds the residual's gradient).
+    // dx += gradient of the norm's input given dout (dx holds the residual's gradient: the add's backward is fused).
     // gain_gradient[d] += sum over tokens of dout * x * rstd; NULL when the block is frozen.
     // scratch: rmsnorm_scratch(b, tokens, d) bytes, needed only with gain_gradient.
     void (*rmsnorm_backward)(Backend *b, Activation *dx, float *gain_gradient, const Activation *dout,

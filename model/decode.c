@@ -128,8 +128,7 @@ static void decode_attention(Decoder *x, const LayerWeights *w, int layer, const
     Backend *b = x->backend;
     const ModelConfig *c = x->config;
     int64_t d = c->hidden, D = c->head_dim, q = c->heads * D, kv = kv_columns(c), position = x->length;
-    b->rmsnorm_forward(b, x->layer.normed, NULL, a->attention_rstd, x->x, NULL, w->attention_norm, c->norm_epsilon, 1,
-                       d, NULL);
+    b->rmsnorm_forward(b, x->layer.normed, a->attention_rstd, x->x, w->attention_norm, c->norm_epsilon, 1, d, NULL);
     b->linear_forward(b, a->qkv, x->layer.normed, w->qkv, w->qkv_bias, NULL, 1, q + 2 * kv, d, q + 2 * kv, NULL);
     b->rope(b, a->qkv, x->positions + position, x->cosine, x->sine, 1, c->heads, c->kv_heads, c->head_dim, false, NULL);
     size_t bytes = (size_t)kv * b->activation_size;
@@ -149,8 +148,7 @@ static void feed_token(Decoder *x) {
     for (int l = 0; l < c->layers; l++) {
         LayerWeights w = layer_weights(&x->store->layout.layer, store_acquire(x->store, block_of_layer(l)));
         decode_attention(x, &w, l, a);
-        b->rmsnorm_forward(b, x->layer.normed, NULL, a->mlp_rstd, a->middle, NULL, w.mlp_norm, c->norm_epsilon, 1, d,
-                           NULL);
+        b->rmsnorm_forward(b, x->layer.normed, a->mlp_rstd, a->middle, w.mlp_norm, c->norm_epsilon, 1, d, NULL);
         b->linear_forward(b, a->gate_up, x->layer.normed, w.gate_up, NULL, NULL, 1, 2 * f, d, 2 * f, NULL);
         b->swiglu_forward(b, x->layer.mlp, a->gate_up, 1, f, NULL);
         b->linear_forward(b, x->x, x->layer.mlp, w.down, NULL, a->middle, 1, d, f, d, NULL);

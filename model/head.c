@@ -32,7 +32,7 @@ static void gather_and_norm(const HeadContext *h, const HeadWeights *w, const Ac
     Backend *b = h->backend;
     int64_t d = h->config->hidden;
     b->gather_rows(b, h->input, x, rows, count, d, NULL);
-    b->rmsnorm_forward(b, h->normed, NULL, h->rstd, h->input, NULL, w->norm, h->config->norm_epsilon, count, d, NULL);
+    b->rmsnorm_forward(b, h->normed, h->rstd, h->input, w->norm, h->config->norm_epsilon, count, d, NULL);
 }
 
 // Row `row` of a matrix of activations with d columns.

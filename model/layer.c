@@ -119,8 +119,7 @@ static void forward_attention(const LayerContext *c, const LayerWeights *w, int 
     Backend *b = c->backend;
     const ModelConfig *config = c->config;
     int64_t T = c->tokens, d = config->hidden, q = query_columns(config);
-    b->rmsnorm_forward(b, c->normed, NULL, a->attention_rstd, a->input, NULL, w->attention_norm, config->norm_epsilon,
-                       T, d, NULL);
+    b->rmsnorm_forward(b, c->normed, a->attention_rstd, a->input, w->attention_norm, config->norm_epsilon, T, d, NULL);
     b->linear_forward(b, a->qkv, c->normed, w->qkv, w->qkv_bias, NULL, T, qkv_columns(config), d, qkv_columns(config),
                       NULL);
     b->rope(b, a->qkv, tokens->positions, c->cosine, c->sine, T, config->heads, config->kv_heads, config->head_dim,
@@ -134,8 +133,7 @@ static void forward_attention(const LayerContext *c, const LayerWeights *w, int 
 static void forward_gate_up(const LayerContext *c, const LayerWeights *w, const LayerActivations *a) {
     Backend *b = c->backend;
     int64_t T = c->tokens, d = c->config->hidden, f = c->config->intermediate;
-    b->rmsnorm_forward(b, c->normed, NULL, a->mlp_rstd, a->middle, NULL, w->mlp_norm, c->config->norm_epsilon, T, d,
-                       NULL);
+    b->rmsnorm_forward(b, c->normed, a->mlp_rstd, a->middle, w->mlp_norm, c->config->norm_epsilon, T, d, NULL);
     b->linear_forward(b, a->gate_up, c->normed, w->gate_up, NULL, NULL, T, 2 * f, d, 2 * f, NULL);
 }
 

@@ -14,9 +14,9 @@ static const struct {
 
 typedef struct Norm {
     int64_t tokens, d;
-    float *x, *add, *dout; // inputs
+    float *x, *dout; // inputs
     bf16 *gain;
-    float *out, *sum, *rstd, *dx, *gain_gradient; // results
+    float *out, *rstd, *dx, *gain_gradient; // results
 } Norm;
 
 static float *random_floats(uint64_t key, int64_t count) {
@@ -29,13 +29,11 @@ static float *random_floats(uint64_t key, int64_t count) {
 static Norm norm_create(int64_t tokens, int64_t d) {
     Norm n = {.tokens = tokens, .d = d};
     n.x = random_floats(1, tokens * d);
-    n.add = random_floats(2, tokens * d);
     n.dout = random_floats(3, tokens * d);
     n.gain = malloc((size_t)d * sizeof *n.gain);
     assert_non_null(n.gain);
     for (int64_t j = 0; j < d; j++) n.gain[j] = bf16_from_float(1 + noise(4, (uint64_t)j));
     n.out = random_floats(5, tokens * d);
-    n.sum = random_floats(6, tokens * d);
     n.rstd = random_floats(7, tokens);
     n.dx = random_floats(8, tokens * d);
     n.gain_gradient = random_floats(9, d);
@@ -43,7 +41,7 @@ static Norm norm_create(int64_t tokens, int64_t d) {
 }
 
 static void norm_free(Norm *n) {
-    free(n->x), free(n->add), free(n->dout), free(n->gain), free(n->out), free(n->sum), free(n->rstd), free(n->dx);
+    free(n->x), free(n->dout), free(n->gain), free(n->out), free(n->rstd), free(n->dx);
     free(n->gain_gradient);
 }
 
@@ -57,30 +55,31 @@ static Backend *backend(int threads, bool round_activations) {
 static void run(Backend *b, Norm *n) {
     void *scratch = malloc(b->rmsnorm_scratch(b, n->tokens, n->d) + 1);
     assert_non_null(scratch);
-    b->rmsnorm_forward(b, n->out, n->sum, n->rstd, n->x, n->add, n->gain, EPSILON, n->tokens, n->d, NULL);
-    b->rmsnorm_backward(b, n->dx, n->gain_gradient, n->dout, n->sum, n->rstd, n->gain, scratch, n->tokens, n->d, NULL);
+    b->rmsnorm_forward(b, n->out, n->rstd, n->x, n->gain, EPSILON, n->tokens, n->d, NULL);
+    b->rmsnorm_backward(b, n->dx, n->gain_gradient, n->dout, n->x, n->rstd, n->gain, scratch, n->tokens, n->d, NULL);
     free(scratch);
 }
 
 // One row of the reference; dx and gain_gradient hold what is added to.
-static void reference_row(const Norm *n, int64_t t, float *sum, float *out, float *rstd, float *dx, double *gain) {
+static void reference_row(const Norm *n, int64_t t, float *out, float *rstd, float *dx, double *gain) {
     const int64_t d = n->d;
     double squares = 0, along = 0;
     for (int64_t j = 0; j < d; j++) {
-        sum[j] = n->x[t * d + j] + n->add[t * d + j];
-        squares += (double)sum[j] * (double)sum[j];
+        const double x = (double)n->x[t * d + j];
+        squares += x * x;
     }
     const double r = 1 / sqrt(squares / (double)d + (double)EPSILON);
     *rstd = (float)r;
     for (int64_t j = 0; j < d; j++) {
-        const double g = (double)bf16_to_float(n->gain[j]), x = (double)sum[j], dout = (double)n->dout[t * d + j];
+        const double g = (double)bf16_to_float(n->gain[j]);
+        const double x = (double)n->x[t * d + j], dout = (double)n->dout[t * d + j];
         out[j] = (float)(x * r * g);
         gain[j] += dout * x * r;
         along += dout * g * x;
     }
     for (int64_t j = 0; j < d; j++) {
         const double g = (double)bf16_to_float(n->gain[j]) * (double)n->dout[t * d + j];
-        dx[j] = (float)((double)dx[j] + r * g - (double)sum[j] * r * r * r * along / (double)d);
+        dx[j] = (float)((double)dx[j] + r * g - (double)n->x[t * d + j] * r * r * r * along / (double)d);
     }
 }
 
@@ -93,11 +92,9 @@ static void against_double(void **state) {
         double *gain = calloc((size_t)d, sizeof *gain);
         assert_non_null(gain);
         for (int64_t j = 0; j < d; j++) gain[j] = (double)n.gain_gradient[j];
-        for (int64_t t = 0; t < tokens; t++)
-            reference_row(&r, t, r.sum + t * d, r.out + t * d, r.rstd + t, r.dx + t * d, gain);
+        for (int64_t t = 0; t < tokens; t++) reference_row(&r, t, r.out + t * d, r.rstd + t, r.dx + t * d, gain);
         for (int64_t j = 0; j < d; j++) r.gain_gradient[j] = (float)gain[j];
         run(b, &n);
-        check_close("sum", n.sum, r.sum, tokens * d, 0);
         check_close("rstd", n.rstd, r.rstd, tokens, 1e-6);
         check_close("out", n.out, r.out, tokens * d, 1e-6);
         check_close("dx", n.dx, r.dx, tokens * d, 1e-6);
@@ -142,11 +139,10 @@ static void rebuild_is_forward(void **state) {
             const int64_t count = n.tokens * n.d;
             run(b, &n);
             float *again = random_floats(1, count);
-            b->rmsnorm_rebuild(b, again, n.sum, n.rstd, n.gain, n.tokens, n.d, NULL);
+            b->rmsnorm_rebuild(b, again, n.x, n.rstd, n.gain, n.tokens, n.d, NULL);
             equal(again, n.out, count);
             for (int64_t j = 0; rounding && j < count; j++) {
                 assert_true(bf16_to_float(bf16_from_float(n.out[j])) == n.out[j]);
-                assert_true(bf16_to_float(bf16_from_float(n.sum[j])) == n.sum[j]);
                 assert_true(bf16_to_float(bf16_from_float(n.dx[j])) == n.dx[j]);
             }
             free(again);
@@ -156,32 +152,13 @@ static void rebuild_is_forward(void **state) {
     }
 }
 
-// The sum may take the place of either summand, and without one x is used as it is.
-static void sum_in_place(void **state) {
-    (void)state;
-    Backend *b = backend(2, false);
-    Norm n = norm_create(37, 45), x = norm_create(37, 45), add = norm_create(37, 45), none = norm_create(37, 45);
-    const int64_t count = n.tokens * n.d;
-    run(b, &n);
-    b->rmsnorm_forward(b, x.out, x.x, x.rstd, x.x, x.add, x.gain, EPSILON, x.tokens, x.d, NULL);
-    b->rmsnorm_forward(b, add.out, add.add, add.rstd, add.x, add.add, add.gain, EPSILON, add.tokens, add.d, NULL);
-    b->rmsnorm_forward(b, none.out, NULL, none.rstd, n.sum, NULL, none.gain, EPSILON, none.tokens, none.d, NULL);
-    equal(x.x, n.sum, count);
-    equal(x.out, n.out, count);
-    equal(add.add, n.sum, count);
-    equal(add.out, n.out, count);
-    equal(none.out, n.out, count);
-    norm_free(&n), norm_free(&x), norm_free(&add), norm_free(&none);
-    b->destroy(b);
-}
-
 // A frozen block: the same dx, and no scratch is needed.
 static void frozen_gain(void **state) {
     (void)state;
     Backend *b = backend(2, false);
     Norm n = norm_create(300, 40), frozen = norm_create(300, 40);
     run(b, &n);
-    b->rmsnorm_backward(b, frozen.dx, NULL, n.dout, n.sum, n.rstd, n.gain, NULL, n.tokens, n.d, NULL);
+    b->rmsnorm_backward(b, frozen.dx, NULL, n.dout, n.x, n.rstd, n.gain, NULL, n.tokens, n.d, NULL);
     equal(frozen.dx, n.dx, n.tokens * n.d);
     norm_free(&n), norm_free(&frozen);
     b->destroy(b);
@@ -189,8 +166,10 @@ static void frozen_gain(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_double), cmocka_unit_test(threads_change_no_bit), cmocka_unit_test(rebuild_is_forward),
-        cmocka_unit_test(sum_in_place),   cmocka_unit_test(frozen_gain),
+        cmocka_unit_test(against_double),
+        cmocka_unit_test(threads_change_no_bit),
+        cmocka_unit_test(rebuild_is_forward),
+        cmocka_unit_test(frozen_gain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-// rmsnorm.c - RMSNorm with the residual add before it, its rebuild from a kept rstd, and its backward.
+// rmsnorm.c - RMSNorm, its rebuild from a kept rstd, and its backward, which adds to the residual's gradient.
 //
 // Sums over a row are taken in double: it costs nothing beside the memory traffic and keeps rstd and the row's
 // projection within one float rounding. One function scales a row, so that a rebuild equals the forward bit for bit.
@@ -10,10 +10,9 @@
 
 typedef struct NormWork {
     CpuBackend *cpu;
-    float *out, *sum;     // [T, d]; sum is NULL without an add
+    float *out;           // [T, d]
     float *rstd;          // [T]
     const float *x;       // [T, d]
-    const float *add;     // [T, d] or NULL
     const bf16 *gain;     // [d]
     float epsilon;        //
     const float *kept;    // [T] rstd of the forward, for rebuild and backward
@@ -23,18 +22,6 @@ typedef struct NormWork {
     float *gain_gradient; // [d]
     int64_t tokens, d;
 } NormWork;
-
-CPU_INLINE void norm_add_body(float *sum, const float *x, const float *add, int64_t d) {
-    int64_t j = 0;
-    for (; j + LANES <= d; j += LANES) { // by blocks, as sum may be x or add
-        FloatLanes a, c;
-        memcpy(&a, x + j, sizeof a);
-        memcpy(&c, add + j, sizeof c);
-        a += c;
-        memcpy(sum + j, &a, sizeof a);
-    }
-    for (; j < d; j++) sum[j] = x[j] + add[j];
-}
 
 CPU_INLINE void norm_rstd_body(float *rstd, const float *x, float epsilon, int64_t d) {
     double squares = vector_dot_double(x, x, d);
@@ -67,7 +54,6 @@ CPU_INLINE void norm_gain_body(double *restrict partial, const float *restrict d
     for (int64_t j = 0; j < d; j++) partial[j] += (double)dout[j] * (double)(x[j] * rstd);
 }
 
-CPU_KERNEL(norm_add, (float *sum, const float *x, const float *add, int64_t d), (sum, x, add, d))
 CPU_KERNEL(norm_rstd, (float *rstd, const float *x, float epsilon, int64_t d), (rstd, x, epsilon, d))
 CPU_KERNEL(norm_scale, (float *out, const float *x, float rstd, const bf16 *gain, int64_t d), (out, x, rstd, gain, d))
 CPU_KERNEL(norm_backward, (float *dx, const float *dout, const float *x, float rstd, const bf16 *gain, int64_t d),
@@ -81,31 +67,16 @@ static void forward_rows(void *context, int64_t first, int64_t last, int worker)
     const InstructionSet set = w->cpu->instructions;
     for (int64_t t = first; t < last; t++) {
         const float *x = w->x + t * w->d;
-        if (w->add) {
-            float *sum = w->sum + t * w->d;
-            norm_add(set)(sum, x, w->add + t * w->d, w->d);
-            cpu_round(w->cpu, sum, w->d);
-            x = sum;
-        }
         norm_rstd(set)(w->rstd + t, x, w->epsilon, w->d);
         norm_scale(set)(w->out + t * w->d, x, w->rstd[t], w->gain, w->d);
         cpu_round(w->cpu, w->out + t * w->d, w->d);
     }
 }
 
-void cpu_rmsnorm_forward(Backend *b, Activation *out, Activation *sum, float *rstd, const Activation *x,
-                         const Activation *add, const bf16 *gain, float epsilon, int64_t tokens, int64_t d,
-                         Stream *stream) {
+void cpu_rmsnorm_forward(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain, float epsilon,
+                         int64_t tokens, int64_t d, Stream *stream) {
     (void)stream;
-    NormWork work = {.cpu = cpu_backend(b),
-                     .out = out,
-                     .sum = sum,
-                     .rstd = rstd,
-                     .x = x,
-                     .add = add,
-                     .gain = gain,
-                     .epsilon = epsilon,
-                     .d = d};
+    NormWork work = {.cpu = cpu_backend(b), .out = out, .rstd = rstd, .x = x, .gain = gain, .epsilon = epsilon, .d = d};
     cpu_for_rows(work.cpu, tokens, cpu_rows_per_task(d), forward_rows, &work);
 }
 

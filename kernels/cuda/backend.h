@@ -47,9 +47,8 @@ void cuda_linear_backward_weight(Backend *b, float *gradient, float *bias_gradie
 bool cuda_gemm_seconds(Backend *b, GemmLayout layout, int64_t m, int64_t n, int64_t k, int repeats, double *seconds,
                        Error *error);
 
-void cuda_rmsnorm_forward(Backend *b, Activation *out, Activation *sum, float *rstd, const Activation *x,
-                          const Activation *add, const bf16 *gain, float epsilon, int64_t tokens, int64_t d,
-                          Stream *stream);
+void cuda_rmsnorm_forward(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain,
+                          float epsilon, int64_t tokens, int64_t d, Stream *stream);
 void cuda_rmsnorm_rebuild(Backend *b, Activation *out, const Activation *x, const float *rstd, const bf16 *gain,
                           int64_t tokens, int64_t d, Stream *stream);
 void cuda_rmsnorm_backward(Backend *b, Activation *dx, float *gain_gradient, const Activation *dout,
