@@ -35,9 +35,11 @@ static const Command commands[] = {
      "and none after its first step.",
      command_plan},
     {"bench", COMMAND_BENCH, "[MODEL] [dataset=FILE] [option=value ...]", "measure one training step",
-     "Trains on one micro-batch with random weights in the shape of MODEL (SmolLM2-135M when not given; config.json\n"
-     "suffices) and examples of dataset (made up when not given). Compares the operations a step needs, per second,\n"
-     "with the processor's own library on the same matrices, and the memory with the plan.",
+     "Trains in the shape of MODEL (SmolLM2-135M when not given; config.json suffices) and compares the operations a\n"
+     "step needs, per second, with the processor's own library on the same matrices, and the memory with the plan.\n"
+     "With per_device_train_batch_size B a step takes B sequences of exactly cutoff_len tokens, all learned; without "
+     "it\n"
+     "one micro-batch of examples of Alpaca's lengths. dataset gives the examples instead.",
      command_bench},
     {"info", COMMAND_INFO, "[MODEL]", "what a model is, or what this machine has",
      "MODEL is a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache. Without it the\n"

@@ -30,6 +30,8 @@ const OptionRow option_table[] = {
      AT(data.template_name), NULL, 0, 0, NULL, "NAME", "chat template; not given: the one recognised in the model"},
     {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK | B, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0,
      NULL, "TEXT", "system text where there is none; not given: the template's own; empty: none"},
+    {"random_weights", NULL, 0, VALUE_FLAG, B, 0, GROUP_MODEL, AT(random_weights), "true", 0, 0, NULL, NULL,
+     "measure with random weights, of the model take only config.json; false: load its weights"},
 
     // ---- data
     {"dataset", "data datasets train_file dataset_path", 0, VALUE_TEXT, DATA | B, COMMAND_TRAIN | COMMAND_PREVIEW,
@@ -80,7 +82,7 @@ const OptionRow option_table[] = {
      1e-6, 1e9, NULL, NULL, "passes over the data; may be a fraction"},
     {"max_steps", "iters", 0, VALUE_INTEGER, RUN, 0, GROUP_LENGTH, AT(train.max_steps), "-1", -1, COUNT, NULL, NULL,
      "optimizer steps, instead of epochs; -1: as num_train_epochs says"},
-    {"per_device_train_batch_size", "batch_size micro_batch_size", 0, VALUE_INTEGER, RUN, 0, GROUP_LENGTH,
+    {"per_device_train_batch_size", "batch_size micro_batch_size", 0, VALUE_INTEGER, RUN | B, 0, GROUP_LENGTH,
      AT(train.per_device_train_batch_size), "1", 1, 1e6, NULL, NULL,
      "examples (with packing: sequences of cutoff_len tokens) per accumulation step"},
     {"gradient_accumulation_steps", "grad_accumulation_steps", 0, VALUE_INTEGER, RUN, 0, GROUP_LENGTH,
@@ -104,7 +106,7 @@ const OptionRow option_table[] = {
      NULL, "decay of AdamW's second moment"},
     {"adam_epsilon", NULL, 0, VALUE_NUMBER, RUN, 0, GROUP_OPTIMIZER, AT(train.adam_epsilon), "1e-8", 1e-30, 1, NULL,
      NULL, "added to the root of the second moment"},
-    {"max_grad_norm", NULL, 0, VALUE_NUMBER, RUN, 0, GROUP_OPTIMIZER, AT(train.max_grad_norm), "1.0", 0, 1e9, NULL,
+    {"max_grad_norm", NULL, 0, VALUE_NUMBER, RUN | B, 0, GROUP_OPTIMIZER, AT(train.max_grad_norm), "1.0", 0, 1e9, NULL,
      NULL, "the norm of all gradients is clipped to this; 0: never"},
 
     // ---- memory and speed

@@ -29,6 +29,7 @@ typedef struct Options {
     DataSettings data;
     TrainSettings train;
     char *model_name_or_path;
+    bool random_weights;   // measure with random weights instead of the model's
     int64_t threads;       // 0: one per processor
     uint64_t memory_limit; // bytes that the run may take; 0: most of what is free
     int64_t preview_samples;

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "tests/support.h"
 #include "tests/tiny_folder.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +234,28 @@ static void test_eos_of_texts(void **state) {
     free(text);
 }
 
+// The phases of the step that is reported make up its time, and what is derived agrees with what it is derived from.
+static void check_bench_figures(const json_t *bench) {
+    static const char *const phases[] = {"upload_seconds",   "forward_seconds", "head_seconds",
+                                         "backward_seconds", "update_seconds",  "other_seconds"};
+    static const char *const positive[] = {"library_gflop_per_second",   "large_gemm_gflop_per_second",
+                                           "copy_gigabytes_per_second",  "update_gigabytes_per_second",
+                                           "attention_gflop_per_second", "attention_forward_seconds",
+                                           "attention_backward_seconds", "efficiency",
+                                           "efficiency_to_large_gemm",   "executed_gflop_per_second"};
+    double sum = 0, seconds = number(bench, "step_seconds");
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+        assert_true(number(bench, phases[i]) > 0);
+        sum += number(bench, phases[i]);
+    }
+    assert_true(fabs(sum - seconds) < 1e-9 * seconds);
+    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++) assert_true(number(bench, positive[i]) > 0);
+    assert_true(number(bench, "least_step_seconds") <= seconds && seconds <= number(bench, "most_step_seconds"));
+    assert_true(integer(bench, "steps") >= 5);
+    assert_true(fabs(number(bench, "tokens_per_second") * seconds / (double)integer(bench, "tokens") - 1) < 1e-9);
+    assert_true(fabs(number(bench, "step_gflop_per_second") * seconds / number(bench, "needed_gflop") - 1) < 1e-9);
+}
+
 // The run takes what the plan says, to the byte.
 static void test_bench(void **state) {
     (void)state;
@@ -241,9 +264,38 @@ static void test_bench(void **state) {
                                  "gradient_accumulation_steps=1", "--json"));
     assert_int_equal(integer(bench, "arenas_bytes"), integer(bench, "planned_bytes"));
     assert_int_equal(integer(bench, "planned_bytes"), integer(plan, "device_bytes"));
-    assert_true(number(bench, "step_seconds") > 0);
+    assert_int_equal(integer(bench, "micro_batches"), 1);
     assert_true(integer(bench, "tokens") <= 256 && integer(bench, "tokens") > 0);
+    check_bench_figures(bench);
     json_decref(plan);
+    json_decref(bench);
+}
+
+// Runs of a shape: so many sequences of exactly so many tokens, all learned, with what is computed again counted.
+static void test_bench_shapes(void **state) {
+    (void)state;
+    json_t *bench = object_of(RUN("bench", model, "--random_weights", "--cutoff_len", "100",
+                                  "--per_device_train_batch_size", "5", "micro_batch_tokens=256", "--json"));
+    assert_int_equal(integer(bench, "sequences"), 5);
+    assert_int_equal(integer(bench, "tokens"), 500);
+    assert_int_equal(integer(bench, "targets"), 5 * 99);
+    assert_int_equal(integer(bench, "micro_batches"), 3);
+    assert_true(number(bench, "executed_gflop") == number(bench, "needed_gflop"));
+    check_bench_figures(bench);
+    json_t *again = object_of(RUN("bench", model, "-c", "100", "--per_device_train_batch_size", "5", "-t", "1",
+                                  "gradient_checkpointing=true", "micro_batch_tokens=256", "--json"));
+    assert_true(number(again, "needed_gflop") == number(bench, "needed_gflop"));
+    assert_true(number(again, "executed_gflop") > 1.1 * number(again, "needed_gflop"));
+    assert_true(number(again, "first_loss") == number(bench, "first_loss"));
+    json_t *full = object_of(RUN("bench", model, "-c", "100", "--per_device_train_batch_size", "5",
+                                 "finetuning_type=full", "random_weights=false", "--json"));
+    assert_string_equal(json_string_value(json_object_get(full, "finetuning_type")), "full");
+    assert_null(json_object_get(full, "lisa_activated_layers"));
+    assert_true(number(full, "needed_gflop") > number(bench, "needed_gflop"));
+    // the model's own weights are random too, of another seed
+    assert_true(number(full, "first_loss") != number(bench, "first_loss"));
+    json_decref(full);
+    json_decref(again);
     json_decref(bench);
 }
 
@@ -259,6 +311,9 @@ static void ends_with(Run run, int exit_code, const char *expected) {
 static void test_messages(void **state) {
     (void)state;
     char *output = path_join(folder, "nothing"), expected[1024];
+    ends_with(RUN("bench", "random_weights=false"), 2,
+              "lisa: error: random_weights=false is given without a model\n"
+              "HINT: add -m MODEL, whose weights are loaded\n");
     ends_with(RUN("train", "-m", model, "--dataset", "/nowhere.json"), 2,
               "lisa: error: output_dir is not given\nHINT: add output_dir=FOLDER: where checkpoints, metrics and the "
               "trained model go\n");
@@ -285,11 +340,11 @@ static void test_messages(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_info),         cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_preview),      cmocka_unit_test(test_train_then_evaluate),
-        cmocka_unit_test(test_bench),        cmocka_unit_test(test_messages),
-        cmocka_unit_test(test_eos_of_texts), cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_raw_chat),
+        cmocka_unit_test(test_info),     cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_preview),  cmocka_unit_test(test_train_then_evaluate),
+        cmocka_unit_test(test_bench),    cmocka_unit_test(test_bench_shapes),
+        cmocka_unit_test(test_messages), cmocka_unit_test(test_eos_of_texts),
+        cmocka_unit_test(test_chat),     cmocka_unit_test(test_raw_chat),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

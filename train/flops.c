@@ -49,11 +49,16 @@ static double product_flops(const ModelConfig *config, int layer, double tokens)
     return 2 * pairs * (double)config->heads * (double)config->head_dim;
 }
 
+double attention_layer_flops(const ModelConfig *config, const MicroBatch *batch, int layer) {
+    double flops = 0;
+    for (int32_t s = 0; s < batch->sequences; s++)
+        flops += (2 + 5) * product_flops(config, layer, batch->starts[s + 1] - batch->starts[s]);
+    return flops;
+}
+
 double attention_flops(const ModelConfig *config, const MicroBatch *batch) {
     double flops = 0;
-    for (int layer = 0; layer < config->layers; layer++)
-        for (int32_t s = 0; s < batch->sequences; s++)
-            flops += (2 + 5) * product_flops(config, layer, batch->starts[s + 1] - batch->starts[s]);
+    for (int layer = 0; layer < config->layers; layer++) flops += attention_layer_flops(config, batch, layer);
     return flops;
 }
 

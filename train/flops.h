@@ -27,7 +27,8 @@ int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, i
 int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep,
                      GemmWork works[GEMM_WORKS_MAX]);
 
-double gemm_flops(const GemmWork *work); // of all `count`
-double attention_flops(const ModelConfig *config, const MicroBatch *batch);
+double gemm_flops(const GemmWork *work);                                    // of all `count`
+double attention_flops(const ModelConfig *config, const MicroBatch *batch); // of all layers
+double attention_layer_flops(const ModelConfig *config, const MicroBatch *batch, int layer);
 // With the forward pass that is computed again, and as the backend does it.
 double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b);

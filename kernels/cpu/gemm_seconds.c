@@ -5,11 +5,6 @@
 #include <cblas.h>
 #include <stdlib.h>
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void fill(float *values, int64_t count) {
     for (int64_t i = 0; i < count; i++) values[i] = (float)random_uniform(1, (uint64_t)i) - 0.5f;
 }
@@ -39,8 +34,7 @@ bool cpu_gemm_seconds(Backend *backend, GemmLayout layout, int64_t m, int64_t n,
             times[i] = clock_seconds() - start;
         }
         openblas_set_num_threads(1);
-        qsort(times, (size_t)repeats, sizeof *times, compare);
-        *seconds = times[repeats / 2];
+        *seconds = clock_median(times, repeats);
     } else {
         error_memory(error, "the matrices to measure with", bytes);
     }

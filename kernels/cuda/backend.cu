@@ -76,7 +76,7 @@ static void cuda_stream_free(Backend *b, Stream *stream) {
 static Event *cuda_event_create(Backend *b, Error *error) {
     (void)b;
     cudaEvent_t event;
-    cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    cudaError_t status = cudaEventCreate(&event); // with a time, for measuring
     if (status == cudaSuccess) return reinterpret_cast<Event *>(event);
     failed(error, "an event could not be made", status);
     return NULL;
@@ -98,8 +98,30 @@ static void cuda_event_wait(Backend *b, Event *event, Stream *stream) {
     cuda_note(b, "waiting for an event", cudaStreamWaitEvent(cuda_stream(b, stream), cuda_event(event), 0));
 }
 
+static double cuda_event_seconds(Backend *b, Event *start, Event *stop) {
+    float milliseconds = 0;
+    cuda_note(b, "waiting for an event", cudaEventSynchronize(cuda_event(stop)));
+    if (cuda_backend(b)->fault != cudaSuccess) return 0;
+    cuda_note(b, "reading an event's time", cudaEventElapsedTime(&milliseconds, cuda_event(start), cuda_event(stop)));
+    return 1e-3 * static_cast<double>(milliseconds);
+}
+
 static void cuda_synchronize(Backend *b, Stream *stream) {
     cuda_note(b, "waiting for the card", cudaStreamSynchronize(cuda_stream(b, stream)));
+}
+
+// ---- measuring ---------------------------------------------------------------------------------------------------
+
+static uint64_t cuda_memory_in_use(Backend *b) {
+    size_t available = 0, total = 0;
+    cuda_note(b, "asking for free memory", cudaMemGetInfo(&available, &total));
+    return total - available;
+}
+
+// The gradient of the queries comes from a kernel of its own, which makes scores and their gradients once more.
+static int cuda_attention_products(const Backend *b, int64_t sequence_tokens) {
+    (void)b, (void)sequence_tokens;
+    return 7;
 }
 
 // ---- creation ----------------------------------------------------------------------------------------------------
@@ -123,8 +145,11 @@ static void fill_device_part(Backend *b) {
     b->event_free = cuda_event_free;
     b->event_record = cuda_event_record;
     b->event_wait = cuda_event_wait;
+    b->event_seconds = cuda_event_seconds;
     b->synchronize = cuda_synchronize;
     b->check = cuda_check;
+    b->memory_in_use = cuda_memory_in_use;
+    b->attention_products = cuda_attention_products;
 }
 
 static void fill_operations(Backend *b) {
