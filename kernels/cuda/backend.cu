@@ -128,6 +128,7 @@ static int cuda_attention_products(const Backend *b, int64_t sequence_tokens) {
 
 static void cuda_destroy(Backend *b) {
     CudaBackend *cuda = cuda_backend(b);
+    if (cuda->decode_scratch) cudaFree(cuda->decode_scratch);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
     thread_pool_free(b->threads);
     free(cuda);
@@ -154,6 +155,20 @@ static void fill_device_part(Backend *b) {
 
 static void fill_operations(Backend *b) {
     b->to_float = cuda_to_float;
+    b->attention_forward = cuda_attention_forward;
+    b->attention_backward = cuda_attention_backward;
+    b->attention_scratch = cuda_attention_scratch;
+    b->attention_decode = cuda_attention_decode;
+}
+
+// Scratch that operations keep for themselves.
+static bool allocate_workspace(CudaBackend *cuda, Error *error) {
+    const size_t bytes = DECODE_SCRATCH_FLOATS * sizeof(float);
+    void *memory;
+    if (!cuda_allocate(&cuda->base, MEMORY_DEVICE, bytes, &memory, error)) return false;
+    cuda->decode_scratch = static_cast<float *>(memory);
+    cuda->base.workspace_bytes += bytes;
+    return true;
 }
 
 static bool open_card(CudaBackend *cuda, int device, Error *error) {
@@ -161,7 +176,8 @@ static bool open_card(CudaBackend *cuda, int device, Error *error) {
     if (status != cudaSuccess) return failed(error, "the card cannot be used", status);
     cuda->device = device;
     status = cudaStreamCreateWithFlags(&cuda->compute, cudaStreamNonBlocking);
-    return status == cudaSuccess || failed(error, "the compute stream could not be made", status);
+    if (status != cudaSuccess) return failed(error, "the compute stream could not be made", status);
+    return allocate_workspace(cuda, error);
 }
 
 Backend *backend_cuda_create(int device, int threads, Error *error) {

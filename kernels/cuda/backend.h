@@ -4,10 +4,14 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/kernels.h"
 
+// Room for what the blocks of attention_decode leave to be combined: 63 blocks a head for 32 heads of 128 columns.
+#define DECODE_SCRATCH_FLOATS (256 * 1024)
+
 typedef struct CudaBackend {
     Backend base; // first, so that a Backend * of this backend is a CudaBackend *
     int device;   // number of the card
     cudaStream_t compute;
+    float *decode_scratch;       // [DECODE_SCRATCH_FLOATS]; one attention_decode at a time uses it
     cudaError_t fault;           // the first failure; from then on results mean nothing
     const char *fault_operation; // what was being issued when it was noticed
 } CudaBackend;
