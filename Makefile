@@ -43,13 +43,14 @@ ifeq ($(origin NVCC),undefined)
 NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc))
 endif
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
-EMULATED_SOURCES := $(if $(wildcard tests/emulator/*.cc),$(CUDA_SOURCES))
+# Emulated, matrix products are those of tests/emulator/gemm_plain.cc.
+EMULATED_SOURCES := $(if $(wildcard tests/emulator/fibers.cc),$(filter-out kernels/cuda/gemm_cublaslt.cu,$(CUDA_SOURCES)))
 NVCC_FLAGS = -std=c++17 -O3 -I. -arch=sm_89 -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Werror,-Wshadow
 ifeq ($(NVCC),)
 CUDA_OBJECTS := $(BUILD)/kernels/cuda/absent.o
 else
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
-CUDA_LIBRARIES := -L$(dir $(NVCC))../lib64 -lcudart_static -ldl -lrt
+CUDA_LIBRARIES := -L$(dir $(NVCC))../lib64 -lcudart_static -lrt
 endif
 
 # The same sources for the tests, emulated on the CPU: once plain, once with every memory access of a kernel checked.
@@ -60,7 +61,7 @@ EMULATION_FLAGS = -std=c++17 -g -I. -Itests/emulator -pthread -MMD -MP -ffp-cont
 CHECK_FLAGS := -O1 -DEMULATOR_CHECK
 HOOK_FLAGS := -fsanitize=thread --param tsan-distinguish-volatile=0
 
-LIBRARIES := -lsentencepiece -lopenblas -ljansson -lyaml -lutf8proc -lz -lm
+LIBRARIES := -lsentencepiece -lopenblas -ljansson -lyaml -lutf8proc -lz -lm -ldl
 LINK = $(CXX) -pthread $(SANITIZE_FLAGS) $(LDFLAGS)
 
 OBJECTS := $(C_SOURCES:%.c=$(BUILD)/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/%.o)

@@ -3,15 +3,24 @@
 // Everything is queued on streams and returns at once. CUDA reports a kernel's fault at some later call: the first one
 // seen is kept with the operation that was being issued then, and check() tells it.
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/gemm.h"
 #include <stdlib.h>
 
 // ---- faults ----------------------------------------------------------------------------------------------------
 
-void cuda_note(Backend *b, const char *operation, cudaError_t status) {
+void cuda_fail(Backend *b, const Error *fault) {
     CudaBackend *cuda = cuda_backend(b);
-    if (status == cudaSuccess || cuda->fault != cudaSuccess) return;
-    cuda->fault = status;
-    cuda->fault_operation = operation;
+    if (cuda->faulty) return;
+    cuda->faulty = true;
+    cuda->fault = *fault;
+}
+
+void cuda_note(Backend *b, const char *operation, cudaError_t status) {
+    if (status == cudaSuccess || cuda_backend(b)->faulty) return;
+    Error fault;
+    error_set(&fault, "CUDA: %s (%s), noticed at %s", cudaGetErrorString(status), cudaGetErrorName(status), operation);
+    error_hint(&fault, "with CUDA_LAUNCH_BLOCKING=1 the operation named is the one that failed");
+    cuda_fail(b, &fault);
 }
 
 void cuda_launched(Backend *b, const char *operation) {
@@ -20,10 +29,8 @@ void cuda_launched(Backend *b, const char *operation) {
 
 static bool cuda_check(Backend *b, Error *error) {
     CudaBackend *cuda = cuda_backend(b);
-    if (cuda->fault == cudaSuccess) return true;
-    error_set(error, "CUDA: %s (%s), noticed at %s", cudaGetErrorString(cuda->fault), cudaGetErrorName(cuda->fault),
-              cuda->fault_operation);
-    return error_hint(error, "with CUDA_LAUNCH_BLOCKING=1 the operation named is the one that failed");
+    if (cuda->faulty) *error = cuda->fault;
+    return !cuda->faulty;
 }
 
 // ---- memory ----------------------------------------------------------------------------------------------------
@@ -101,7 +108,7 @@ static void cuda_event_wait(Backend *b, Event *event, Stream *stream) {
 static double cuda_event_seconds(Backend *b, Event *start, Event *stop) {
     float milliseconds = 0;
     cuda_note(b, "waiting for an event", cudaEventSynchronize(cuda_event(stop)));
-    if (cuda_backend(b)->fault != cudaSuccess) return 0;
+    if (cuda_backend(b)->faulty) return 0;
     cuda_note(b, "reading an event's time", cudaEventElapsedTime(&milliseconds, cuda_event(start), cuda_event(stop)));
     return 1e-3 * static_cast<double>(milliseconds);
 }
@@ -128,6 +135,7 @@ static int cuda_attention_products(const Backend *b, int64_t sequence_tokens) {
 
 static void cuda_destroy(Backend *b) {
     CudaBackend *cuda = cuda_backend(b);
+    gemm_free(cuda->gemm);
     if (cuda->decode_scratch) cudaFree(cuda->decode_scratch);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
     thread_pool_free(b->threads);
@@ -154,7 +162,11 @@ static void fill_device_part(Backend *b) {
 }
 
 static void fill_operations(Backend *b) {
+    b->linear_forward = cuda_linear_forward;
+    b->linear_backward_input = cuda_linear_backward_input;
+    b->linear_backward_weight = cuda_linear_backward_weight;
     b->to_float = cuda_to_float;
+    b->gemm_seconds = cuda_gemm_seconds;
     b->attention_forward = cuda_attention_forward;
     b->attention_backward = cuda_attention_backward;
     b->attention_scratch = cuda_attention_scratch;
@@ -167,7 +179,9 @@ static bool allocate_workspace(CudaBackend *cuda, Error *error) {
     void *memory;
     if (!cuda_allocate(&cuda->base, MEMORY_DEVICE, bytes, &memory, error)) return false;
     cuda->decode_scratch = static_cast<float *>(memory);
-    cuda->base.workspace_bytes += bytes;
+    cuda->gemm = gemm_create(error);
+    if (!cuda->gemm) return false;
+    cuda->base.workspace_bytes = bytes + gemm_workspace_bytes(cuda->gemm);
     return true;
 }
 

@@ -11,9 +11,10 @@ typedef struct CudaBackend {
     Backend base; // first, so that a Backend * of this backend is a CudaBackend *
     int device;   // number of the card
     cudaStream_t compute;
-    float *decode_scratch;       // [DECODE_SCRATCH_FLOATS]; one attention_decode at a time uses it
-    cudaError_t fault;           // the first failure; from then on results mean nothing
-    const char *fault_operation; // what was being issued when it was noticed
+    float *decode_scratch; // [DECODE_SCRATCH_FLOATS]; one attention_decode at a time uses it
+    struct Gemm *gemm;     // of linear.cu
+    bool faulty;           // something failed; from then on results mean nothing
+    Error fault;           // the first failure
 } CudaBackend;
 
 static inline CudaBackend *cuda_backend(Backend *b) {
@@ -25,8 +26,9 @@ static inline cudaStream_t cuda_stream(Backend *b, Stream *stream) {
     return stream ? reinterpret_cast<cudaStream_t>(stream) : cuda_backend(b)->compute;
 }
 
-// Keeps a failure, the first one alone, for check() to report.
+// Keeps a failure, the first one alone, for check() to report. operation: what was being issued when it was noticed.
 void cuda_note(Backend *b, const char *operation, cudaError_t status);
+void cuda_fail(Backend *b, const Error *fault);
 // Called by each operation once its kernels are launched.
 void cuda_launched(Backend *b, const char *operation);
 
