@@ -83,7 +83,9 @@ struct Backend {
     // false with a message when the memory cannot be had. Contents are undefined. Aligned to 256 bytes at least.
     bool (*allocate)(Backend *b, MemoryKind kind, size_t bytes, void **memory, Error *error);
     void (*release)(Backend *b, MemoryKind kind, void *memory); // NULL is allowed
-    // Copies between any two memories the backend knows; asynchronous only between device and pinned memory.
+    // Copies between any two memories, of the backend or the host's own. Queued like an operation: until the stream has
+    // passed it, the source keeps its contents and the destination means nothing. Between device and pinned memory it
+    // runs beside the host and other streams; with other host memory the call may wait for the stream.
     void (*copy)(Backend *b, void *to, const void *from, size_t bytes, Stream *stream);
     void (*zero)(Backend *b, void *memory, size_t bytes, Stream *stream);
     Stream *(*stream_create)(Backend *b, Error *error); // NULL on failure
@@ -94,7 +96,9 @@ struct Backend {
     void (*event_wait)(Backend *b, Event *event, Stream *stream); // the stream waits, not the host
     // Seconds on the device from one recorded event to a later one; the host waits for the later. 0 after a fault.
     double (*event_seconds)(Backend *b, Event *start, Event *stop);
-    void (*synchronize)(Backend *b, Stream *stream); // the host waits
+    // The host waits until all that was queued before the event's last record is done.
+    void (*event_synchronize)(Backend *b, Event *event);
+    void (*synchronize)(Backend *b, Stream *stream); // the host waits for all of the stream
     // false when any operation so far has failed; the message names it. Does not wait.
     bool (*check)(Backend *b, Error *error);
 

@@ -68,9 +68,10 @@ static void open_model(Model *model, const char *path, const Dataset *dataset, c
         .chunk = CHUNK,
         .keep = cut->keep,
     };
-    check(passes_create(&model->passes, loaded->backend, loaded->config, &loaded->store, &sizes, &model->arena, &error),
+    check(passes_create(&model->passes, loaded->backend, loaded->config, &loaded->store, &sizes, &model->arena,
+                        &model->arena, &error),
           &error);
-    check(passes_fill_tables(&model->passes, &error), &error);
+    check(passes_prepare(&model->passes, &error), &error);
 }
 
 static void take_gradients(Model *model) {

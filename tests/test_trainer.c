@@ -291,10 +291,12 @@ static void memory_is_flat_over_redraws(void **state) {
     micro_batch_clear(&batch);
     for (int64_t s = 0; s < 4; s++) assert_true(micro_batch_add(&batch, &data, s));
     micro_batch_finish(&batch);
-    check(trainer_step(trainer, 0, 1e-3, &batch, 1, &report, &error), &error);
+    check(trainer_step(trainer, 0, 1e-3, &batch, 1, &error), &error);
     size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
-    for (int64_t step = 1; step < 30; step++)
-        check(trainer_step(trainer, step, 1e-3, &batch, 1, &report, &error), &error);
+    for (int64_t step = 1; step < 30; step++) {
+        check(trainer_step(trainer, step, 1e-3, &batch, 1, &error), &error);
+        check(trainer_report(trainer, &report, &error), &error);
+    }
     assert_int_equal(mallinfo2().uordblks + mallinfo2().hblkhd, before);
     micro_batch_free(&batch);
     tiny_trainer_free(trainer);

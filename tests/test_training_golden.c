@@ -165,7 +165,8 @@ static void train(const char *what, Trainer *trainer, const Golden *g, const Cut
         StepReport report;
         double rate = schedule_learning_rate(trainer->settings, step, g->steps);
         fill_batches(batches, g, cut, step);
-        check(trainer_step(trainer, step, rate, batches, cut->micro_batches, &report, &error), &error);
+        check(trainer_step(trainer, step, rate, batches, cut->micro_batches, &error), &error);
+        check(trainer_report(trainer, &report, &error), &error);
         assert_false(report.skipped);
         check_number(what, "learning rate", step, rate, stored_at(g, "learning_rates", step), 1e-12);
         check_number(what, "loss", step, report.loss, stored_at(g, "losses", step), LOSS_TOLERANCE);

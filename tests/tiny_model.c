@@ -109,8 +109,8 @@ StepReport tiny_steps(Trainer *trainer, const Dataset *dataset, int64_t batch, i
             assert_true(micro_batch_add(&batches[count], dataset, sequence));
         }
         for (int64_t i = 0; i <= count; i++) micro_batch_finish(&batches[i]);
-        check(trainer_step(trainer, step, trainer->settings->learning_rate, batches, count + 1, &report, &error),
-              &error);
+        check(trainer_step(trainer, step, trainer->settings->learning_rate, batches, count + 1, &error), &error);
+        while (trainer_owed(trainer) > (step + 1 < last)) check(trainer_report(trainer, &report, &error), &error);
     }
     for (int64_t i = 0; i < batch; i++) micro_batch_free(&batches[i]);
     free(batches);

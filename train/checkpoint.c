@@ -251,6 +251,7 @@ static bool write_all(Trainer *trainer, const CheckpointFacts *facts, const char
               (notes.complete || error_memory(error, "manifest.json", 65536)) &&
               (!facts->tokenizer || tokenizer_write(facts->tokenizer, folder, facts->chat_template, error)) &&
               write_state(trainer, folder, files, error) &&
+              trainer->backend->check(trainer->backend, error) && // else what was written means nothing
               write_manifest(trainer, facts, folder, step, files, error) && directory_sync(folder, error);
     json_decref(files);
     return ok;

@@ -4,20 +4,8 @@
 
 // ---- memory ----
 
-static void take_batch(DeviceBatch *batch, Arena *arena, int64_t tokens) {
-    batch->ids = arena_take(arena, tokens, sizeof(int32_t));
-    batch->positions = arena_take(arena, tokens, sizeof(int32_t));
-    batch->starts = arena_take(arena, tokens + 1, sizeof(int32_t));
-    batch->target_rows = arena_take(arena, tokens, sizeof(int32_t));
-    batch->labels = arena_take(arena, tokens, sizeof(int32_t));
-    batch->rows = arena_take(arena, tokens, sizeof(int32_t));
-    batch->row_starts = arena_take(arena, tokens + 1, sizeof(int32_t));
-    batch->row_tokens = arena_take(arena, tokens, sizeof(int32_t));
-}
-
 static void take_micro_batch(Passes *p, Arena *arena, int64_t m) {
     int layers = p->config->layers;
-    take_batch(&p->batches[m], arena, p->sizes.tokens);
     for (int l = 0; l < layers; l++)
         layer_activations_take(&p->kept[m * layers + l], arena, p->backend, p->config, p->sizes.tokens, p->sizes.keep);
     p->last[m] = arena_take(arena, p->sizes.tokens * p->config->hidden, p->backend->activation_size);
@@ -34,36 +22,39 @@ static void take_work(Passes *p, Arena *arena) {
 }
 
 bool passes_create(Passes *p, Backend *backend, const ModelConfig *config, BlockStore *store, const PassSizes *sizes,
-                   Arena *device, Error *error) {
+                   Arena *device, Arena *pinned, Error *error) {
     size_t sweep = (size_t)sizes->sweep, layers = (size_t)config->layers;
     *p = (Passes){.backend = backend, .config = config, .store = store, .sizes = *sizes};
-    p->batches = calloc(sweep, sizeof *p->batches);
     p->kept = calloc(sweep * layers, sizeof *p->kept);
     p->last = calloc(sweep, sizeof *p->last);
-    if (!p->batches || !p->kept || !p->last) {
+    if (!p->kept || !p->last) {
         passes_free(p);
         return error_memory(error, "the tables of activations", sweep * layers * sizeof *p->kept);
     }
     p->loss = arena_take(device, 1, sizeof(double));
     p->cosine = arena_take(device, sizes->positions * config->head_dim / 2, sizeof(float));
     p->sine = arena_take(device, sizes->positions * config->head_dim / 2, sizeof(float));
+    if (!upload_create(&p->upload, backend, sizes->tokens, sizes->sweep, device, pinned, error)) {
+        passes_free(p);
+        return false;
+    }
     for (int64_t m = 0; m < sizes->sweep && !device->overflow; m++) take_micro_batch(p, device, m);
     take_work(p, device);
     p->layer.cosine = p->cosine;
     p->layer.sine = p->sine;
-    if (!device->overflow) return true;
+    if (!device->overflow && !pinned->overflow) return true;
     passes_free(p);
     return error_set(error, "the activations do not fit their arena");
 }
 
 void passes_free(Passes *p) {
-    free(p->batches);
+    upload_free(&p->upload);
     free(p->kept);
     free(p->last);
     *p = (Passes){0};
 }
 
-bool passes_fill_tables(Passes *p, Error *error) {
+static bool fill_tables(Passes *p, Error *error) {
     size_t bytes = (size_t)(p->sizes.positions * p->config->head_dim / 2) * sizeof(float);
     float *cosine = malloc(bytes), *sine = malloc(bytes);
     bool ok = cosine && sine;
@@ -80,31 +71,11 @@ bool passes_fill_tables(Passes *p, Error *error) {
     return ok;
 }
 
+bool passes_prepare(Passes *p, Error *error) {
+    return fill_tables(p, error) && upload_open(&p->upload, error);
+}
+
 // ---- one sweep ----
-
-static void copy_indices(Backend *b, int32_t *to, const int32_t *from, int64_t count) {
-    b->copy(b, to, from, (size_t)count * sizeof(int32_t), NULL);
-}
-
-static void upload(Passes *p, int64_t m, const MicroBatch *batch) {
-    Backend *b = p->backend;
-    DeviceBatch *d = &p->batches[m];
-    d->tokens = round_up(batch->used, b->token_multiple);
-    d->targets = batch->targets;
-    d->row_count = batch->row_count;
-    d->pad_row = batch->row_count;
-    for (int32_t r = 0; r < batch->row_count; r++)
-        if (batch->rows[r] == p->config->pad) d->pad_row = r;
-    copy_indices(b, d->ids, batch->ids, d->tokens);
-    copy_indices(b, d->positions, batch->positions, d->tokens);
-    copy_indices(b, d->starts, batch->starts, batch->sequences + 1);
-    copy_indices(b, d->target_rows, batch->target_rows, batch->targets);
-    copy_indices(b, d->labels, batch->labels, batch->targets);
-    copy_indices(b, d->rows, batch->rows, batch->row_count);
-    copy_indices(b, d->row_starts, batch->row_starts, batch->row_count + 1);
-    copy_indices(b, d->row_tokens, batch->row_tokens, batch->used);
-    d->layer = (LayerTokens){d->positions, d->starts, batch->sequences};
-}
 
 // The layer's context for this micro-batch's number of tokens.
 static LayerContext context_for(const Passes *p, int64_t m) {
@@ -117,13 +88,12 @@ static void forward(Passes *p, const MicroBatch *batches, int64_t count) {
     Backend *b = p->backend;
     int layers = p->config->layers;
     const bf16 *embedding = store_acquire(p->store, 0);
-    for (int64_t m = 0; m < count; m++) {
-        phase_start(p->clock, PHASE_UPLOAD);
-        upload(p, m, &batches[m]);
-        phase_start(p->clock, PHASE_FORWARD);
+    phase_start(p->clock, PHASE_UPLOAD);
+    p->batches = upload_begin(&p->upload, batches, count, p->config->pad);
+    phase_start(p->clock, PHASE_FORWARD);
+    for (int64_t m = 0; m < count; m++)
         b->embed_forward(b, p->kept[m * layers].input, embedding, p->batches[m].ids, p->batches[m].tokens,
                          p->config->hidden, NULL);
-    }
     for (int l = 0; l < layers; l++) {
         LayerWeights weights = layer_weights(&p->store->layout.layer, store_acquire(p->store, block_of_layer(l)));
         for (int64_t m = 0; m < count; m++) {
@@ -196,6 +166,7 @@ void passes_train(Passes *p, const MicroBatch *batches, int64_t count, float sca
     for (int l = p->config->layers - 1; l >= 0; l--) backward_layer(p, count, l, sink);
     phase_start(p->clock, PHASE_BACKWARD); // not the update of the lowest layer
     for (int64_t m = 0; m < count; m++) embedding_gradient(p, m, sink->gradients[0]);
+    upload_end(&p->upload);
     complete(sink, 0);
 }
 
@@ -206,4 +177,5 @@ void passes_evaluate(Passes *p, const MicroBatch *batches, int64_t count) {
         const DeviceBatch *d = &p->batches[m];
         head_loss(&p->head, &head, p->last[m], d->target_rows, d->labels, d->targets, p->loss);
     }
+    upload_end(&p->upload);
 }

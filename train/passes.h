@@ -3,28 +3,10 @@
 // One set of buffers serves training and evaluation; all are taken from the device arena before step 0. Gradients and
 // the loss are sums over micro-batches in ascending order, so the size of a sweep changes no bit.
 #pragma once
-#include "data/batch.h"
 #include "model/head.h"
-#include "model/layer.h"
 #include "model/store.h"
 #include "train/phases.h"
-
-// One micro-batch's indices in device memory, with the host's knowledge of their extents.
-typedef struct DeviceBatch {
-    int64_t tokens;       // T of this micro-batch: used tokens rounded up to the backend's multiple
-    int64_t targets;      // rows with a label
-    int64_t row_count;    // distinct ids
-    int64_t pad_row;      // where the padding token is among them; row_count when it did not occur
-    LayerTokens layer;    // positions, starts, sequences
-    int32_t *ids;         // [T]
-    int32_t *positions;   // [T], as in layer
-    int32_t *starts;      // [sequences + 1], as in layer
-    int32_t *target_rows; // [targets]
-    int32_t *labels;      // [targets]
-    int32_t *rows;        // [row_count], see MicroBatch
-    int32_t *row_starts;  // [row_count + 1]
-    int32_t *row_tokens;  // [used]
-} DeviceBatch;
+#include "train/upload.h"
 
 // What the plan decided about the passes.
 typedef struct PassSizes {
@@ -43,20 +25,21 @@ typedef struct Passes {
     float *cosine, *sine; // [positions, D / 2]
     LayerContext layer;   // shares its memory with head: one or the other is in use
     HeadContext head;
-    DeviceBatch *batches;   // [sweep]
-    LayerActivations *kept; // [sweep * L]: layer l of micro-batch m at m * L + l
-    Activation **last;      // [sweep]: the last layer's output, then dx: [T, d]
-    double *loss;           // device: summed loss of the micro-batches since passes_begin
-    PhaseClock *clock;      // borrowed; set by who measures, else NULL
+    Upload upload;
+    const DeviceBatch *batches; // [sweep] of the sweep that is being queued
+    LayerActivations *kept;     // [sweep * L]: layer l of micro-batch m at m * L + l
+    Activation **last;          // [sweep]: the last layer's output, then dx: [T, d]
+    double *loss;               // device: summed loss of the micro-batches since passes_begin
+    PhaseClock *clock;          // borrowed; set by who measures, else NULL
 } Passes;
 
 // Takes every buffer. Fails on overflow or without memory for the tables; measuring arenas are fine. End with
 // passes_free.
 bool passes_create(Passes *passes, Backend *backend, const ModelConfig *config, BlockStore *store,
-                   const PassSizes *sizes, Arena *device, Error *error);
+                   const PassSizes *sizes, Arena *device, Arena *pinned, Error *error);
 void passes_free(Passes *passes);
-// Fills the rotary tables; once, on real memory. Needs host memory for a moment.
-bool passes_fill_tables(Passes *passes, Error *error);
+// Fills the rotary tables and opens the upload; once, on real memory. Needs host memory for a moment.
+bool passes_prepare(Passes *passes, Error *error);
 
 // Sets the summed loss to 0.
 void passes_begin(Passes *passes);
@@ -70,7 +53,8 @@ typedef struct GradientSink {
     void *context;
 } GradientSink;
 
-// Forward and backward of `count` <= sweep micro-batches; the gradient of scale * (summed loss) goes to the sink.
+// Queues forward and backward of `count` <= sweep micro-batches; the gradient of scale * (summed loss) goes to the
+// sink. Waits for nothing but an upload buffer; the micro-batches are the caller's again on return.
 void passes_train(Passes *passes, const MicroBatch *batches, int64_t count, float scale, const GradientSink *sink);
-// Forward only; adds to the summed loss.
+// The same without the backward pass; adds to the summed loss.
 void passes_evaluate(Passes *passes, const MicroBatch *batches, int64_t count);

@@ -7,8 +7,8 @@
 #include "kernels/kernels.h"
 
 typedef enum {
-    PHASE_OTHER,    // the host reads the loss and prepares the next step
-    PHASE_UPLOAD,   // indices of the micro-batches
+    PHASE_OTHER,    // between two steps
+    PHASE_UPLOAD,   // waiting for the indices of the micro-batches
     PHASE_FORWARD,  // embedding and layers
     PHASE_HEAD,     // head, loss, and their gradients
     PHASE_BACKWARD, // layers and embedding, what is computed again included

@@ -7,6 +7,7 @@
 #include "train/schedule.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 // What changes from step to step.
 typedef struct RunState {
@@ -15,7 +16,8 @@ typedef struct RunState {
     Metrics *metrics;
     int64_t steps;     // of the whole run
     int64_t per_epoch; // steps
-    int64_t step;      // done
+    int64_t queued;    // steps given to the trainer
+    int64_t step;      // steps it has told of
     int64_t saved;     // step of the newest checkpoint; -1: none in this run
     double started;    // seconds on the monotonic clock, as below
     double last_save;
@@ -24,7 +26,6 @@ typedef struct RunState {
     int64_t tokens_at_log; // tokens trained on at the last log line
     double loss_sum;       // of the steps since the last log line
     int64_t loss_steps;
-    StepReport report; // of the last step
     RunResult *result;
 } RunState;
 
@@ -38,13 +39,31 @@ int64_t run_steps(const TrainSettings *settings, const Dataset *dataset) {
     return (int64_t)ceil(settings->num_train_epochs * (double)per_epoch);
 }
 
+// After a failure. Was it the device's, the message tells at which step, as far as that is known of queued work, and
+// what is left of the run. Returns false.
+static bool failed(const RunState *s, Error *error) {
+    Backend *b = s->run->trainer->backend;
+    Error ignored = {0};
+    char hint[sizeof error->hint];
+    long long next = s->step + 1, newest = s->queued;
+    if (b->check(b, &ignored)) return false;
+    if (newest > next)
+        error_context(error, "step %lld or %lld", next, newest);
+    else
+        error_context(error, newest == next ? "step %lld" : "after step %lld", newest);
+    if (s->saved < 0) return false;
+    memcpy(hint, error->hint, sizeof hint);
+    return error_hint(error, "%s%scheckpoint-%lld is complete, the same command goes on from it", hint,
+                      *hint ? "; " : "", (long long)s->saved);
+}
+
 // ---- evaluation ----
 
 bool run_evaluation(Trainer *trainer, const Dataset *dataset, double *loss, int64_t *targets, Error *error) {
     MicroBatch batch;
-    double sum = 0;
+    double sum;
     bool ok = micro_batch_create(&batch, trainer->plan.sizes.tokens, error);
-    *targets = 0;
+    if (ok) trainer_evaluate_begin(trainer);
     for (int64_t next = 0; ok && next < dataset->sequences;) {
         micro_batch_clear(&batch);
         int64_t first = next;
@@ -54,11 +73,12 @@ bool run_evaluation(Trainer *trainer, const Dataset *dataset, double *loss, int6
             break;
         }
         micro_batch_finish(&batch);
-        ok = trainer_evaluate(trainer, &batch, 1, &sum, targets, error);
+        ok = trainer_evaluate(trainer, &batch, 1, error);
     }
     micro_batch_free(&batch);
+    if (!ok || !trainer_evaluate_end(trainer, &sum, targets, error)) return false;
     *loss = *targets ? sum / (double)*targets : NAN;
-    return ok;
+    return true;
 }
 
 static double epoch_of(const RunState *s) {
@@ -69,7 +89,8 @@ static bool evaluate(RunState *s, Error *error) {
     const TrainingRun *run = s->run;
     int64_t targets;
     if (!run->eval_dataset) return true;
-    if (!run_evaluation(run->trainer, run->eval_dataset, &s->result->eval_loss, &targets, error)) return false;
+    if (!run_evaluation(run->trainer, run->eval_dataset, &s->result->eval_loss, &targets, error))
+        return failed(s, error);
     if (run->observer.on_evaluation)
         run->observer.on_evaluation(run->observer.context, s->step, s->result->eval_loss, targets);
     return metrics_evaluation(s->metrics, s->step, epoch_of(s), s->result->eval_loss, targets, error);
@@ -80,7 +101,8 @@ static bool evaluate(RunState *s, Error *error) {
 static bool save(RunState *s, Error *error) {
     const TrainingRun *run = s->run;
     if (s->saved == s->step) return true;
-    if (!checkpoint_save(run->trainer, &run->checkpoint, run->settings->output_dir, s->step, error)) return false;
+    if (!checkpoint_save(run->trainer, &run->checkpoint, run->settings->output_dir, s->step, error))
+        return failed(s, error);
     s->saved = s->step;
     s->last_save = clock_seconds();
     if (run->observer.on_checkpoint)
@@ -88,10 +110,10 @@ static bool save(RunState *s, Error *error) {
     return true;
 }
 
-// Whether something that recurs by this strategy is due after the step just done.
+// Whether something that recurs by this strategy is due after the step just queued.
 static bool due(const RunState *s, Strategy strategy, int64_t every) {
-    if (strategy == WHEN_EPOCH) return s->step % s->per_epoch == 0;
-    return strategy == WHEN_STEPS && s->step % every == 0;
+    if (strategy == WHEN_EPOCH) return s->queued % s->per_epoch == 0;
+    return strategy == WHEN_STEPS && s->queued % every == 0;
 }
 
 static bool save_due(const RunState *s) {
@@ -102,19 +124,22 @@ static bool save_due(const RunState *s) {
 
 // ---- one step ----
 
-static bool log_step(RunState *s, double learning_rate, Error *error) {
+// The set of active layers may be the next draw's by now, so the step's own is asked for.
+static bool log_step(RunState *s, const StepReport *report, Error *error) {
     const TrainingRun *run = s->run;
+    const Method *method = &run->trainer->active.method;
     int layers[MODEL_LAYERS_MAX];
+    method_draw(method, method_draw_index(method, report->step), layers);
     double time = clock_seconds(), elapsed = time - s->last_log;
     StepMetrics row = {
         .step = s->step,
         .epoch = epoch_of(s),
         .loss = s->loss_sum / (double)s->loss_steps,
-        .grad_norm = s->report.grad_norm,
-        .learning_rate = learning_rate,
+        .grad_norm = report->grad_norm,
+        .learning_rate = report->learning_rate,
         .tokens_per_second = elapsed > 0 ? (double)(s->result->tokens - s->tokens_at_log) / elapsed : 0,
         .active_layers = layers,
-        .active_count = active_layers(&run->trainer->active, layers),
+        .active_count = method->activated,
     };
     double per_step = (time - s->started) / (double)(s->step - s->first);
     s->result->train_loss = row.loss;
@@ -130,10 +155,10 @@ static bool log_step(RunState *s, double learning_rate, Error *error) {
 #define SEQUENCES_NAMED 8 // of the step that failed
 
 // Appends the numbers of the step's sequences in the data set, counted from 1.
-static bool name_sequences(const RunState *s, Buffer *text, Error *error) {
+static bool name_sequences(const RunState *s, int64_t step, Buffer *text, Error *error) {
     const TrainingRun *run = s->run;
     int64_t sequences = run->dataset->sequences;
-    StepPlace place = step_place(s->step, sequences, batch_size(run->settings));
+    StepPlace place = step_place(step, sequences, batch_size(run->settings));
     int64_t *order = malloc((size_t)sequences * sizeof *order);
     if (!order) return error_memory(error, "the order of the examples", (size_t)sequences * sizeof *order);
     epoch_order(order, sequences, run->settings->seed, place.epoch, run->checkpoint.shuffle);
@@ -151,13 +176,13 @@ static double unsigned_nan(double value) {
     return isnan(value) ? fabs(value) : value;
 }
 
-static bool not_finite(const RunState *s, Error *error) {
+static bool not_finite(const RunState *s, const StepReport *report, Error *error) {
     Buffer names = BUFFER_EMPTY;
-    if (name_sequences(s, &names, error)) {
+    if (name_sequences(s, report->step, &names, error)) {
         error_set(error,
                   "step %lld: the loss is %g and the gradient norm %g, not finite numbers; the step is dropped (its "
                   "examples: %s)",
-                  (long long)s->step + 1, unsigned_nan(s->report.loss), unsigned_nan(s->report.grad_norm),
+                  (long long)report->step + 1, unsigned_nan(report->loss), unsigned_nan(report->grad_norm),
                   buffer_string(&names));
         error_hint(error,
                    "lower learning_rate (now %g), or look at these examples with lisa preview; the last checkpoint "
@@ -168,30 +193,56 @@ static bool not_finite(const RunState *s, Error *error) {
     return false;
 }
 
-static bool take_step(RunState *s, Error *error) {
+static bool queue_step(RunState *s, Error *error) {
     const TrainingRun *run = s->run;
     const MicroBatch *batches;
     int64_t count;
     prefetch_next(s->prefetch, &batches, &count);
-    double learning_rate = schedule_learning_rate(run->settings, s->step, s->steps);
-    if (!trainer_step(run->trainer, s->step, learning_rate, batches, count, &s->report, error)) return false;
-    if (s->report.skipped) return not_finite(s, error);
+    double learning_rate = schedule_learning_rate(run->settings, s->queued, s->steps);
+    bool ok = trainer_step(run->trainer, s->queued, learning_rate, batches, count, error);
+    s->queued++;
+    return ok || failed(s, error);
+}
+
+// Takes the report of the next step: what it did is counted, logged, or the end of the run.
+static bool take_report(RunState *s, Error *error) {
+    StepReport report;
+    if (!trainer_report(s->run->trainer, &report, error)) return failed(s, error);
+    if (report.skipped) return not_finite(s, &report, error);
     s->step++;
     s->result->steps = s->step;
-    s->result->tokens += s->report.tokens;
-    s->loss_sum += s->report.loss;
+    s->result->tokens += report.tokens;
+    s->loss_sum += report.loss;
     s->loss_steps++;
-    bool last = s->step == s->steps;
-    if ((s->step % run->settings->logging_steps == 0 || last) && !log_step(s, learning_rate, error)) return false;
-    if ((due(s, run->settings->eval_strategy, run->settings->eval_steps) || last) && !evaluate(s, error)) return false;
-    return !save_due(s) || save(s, error);
+    bool logged = s->step % s->run->settings->logging_steps == 0 || s->step == s->steps;
+    return !logged || log_step(s, &report, error);
+}
+
+// Takes reports until at most `behind` steps are owed one.
+static bool catch_up(RunState *s, int64_t behind, Error *error) {
+    while (s->queued - s->step > behind)
+        if (!take_report(s, error)) return false;
+    return true;
+}
+
+// A device that works by itself is one step behind: its next step is queued before it is asked about this one. What is
+// evaluated or saved are weights that all steps so far have been seen to be good for.
+static bool take_step(RunState *s, Error *error) {
+    const TrainSettings *settings = s->run->settings;
+    bool unified = s->run->trainer->backend->unified;
+    if (!queue_step(s, error)) return false;
+    bool evaluates = due(s, settings->eval_strategy, settings->eval_steps) || s->queued == s->steps;
+    if (!catch_up(s, evaluates || unified ? 0 : STEPS_IN_FLIGHT - 1, error)) return false;
+    if (evaluates && !evaluate(s, error)) return false;
+    return !save_due(s) || (catch_up(s, 0, error) && save(s, error));
 }
 
 static bool loop(RunState *s, Error *error) {
     if (s->first == 0 && !evaluate(s, error)) return false;
     s->last_log = s->last_save = s->started = clock_seconds();
-    while (s->step < s->steps && !*s->run->stop)
+    while (s->queued < s->steps && !*s->run->stop)
         if (!take_step(s, error)) return false;
+    if (!catch_up(s, 0, error)) return false;
     s->result->stopped = s->step < s->steps;
     if (s->result->stopped && s->step == s->first) return true; // nothing was done that could be lost
     // what a process that was killed while removing it has left
@@ -205,6 +256,7 @@ bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Erro
     *result = (RunResult){.steps = first, .train_loss = NAN, .eval_loss = NAN};
     RunState s = {.run = run,
                   .steps = run_steps(settings, run->dataset),
+                  .queued = first,
                   .step = first,
                   .first = first,
                   .saved = checkpoint_exists(settings->output_dir, first) ? first : -1,

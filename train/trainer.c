@@ -28,11 +28,10 @@ static bool take(Trainer *t, Plan *plan, Error *error) {
             return false;
         note(plan, "gradients, m, v (fp32), low bits", &t->device, &t->host);
     }
-    if (!passes_create(&t->passes, b, t->config, &t->store, &plan->sizes, &t->device, error)) return false;
-    t->squares = arena_take(&t->device, 1, sizeof *t->squares);
-    t->norm = arena_take(&t->device, 1, sizeof *t->norm);
-    t->clip_scale = arena_take(&t->device, 1, sizeof *t->clip_scale);
-    t->skip = arena_take(&t->device, 1, sizeof *t->skip);
+    if (!passes_create(&t->passes, b, t->config, &t->store, &plan->sizes, &t->device, &t->host, error)) return false;
+    t->numbers = arena_take(&t->device, 1, sizeof *t->numbers);
+    reports_take(&t->reports, b, &t->host);
+    t->evaluated = arena_take(&t->host, 1, sizeof *t->evaluated);
     note(plan, "activations and work buffers", &t->device, &t->host);
     if (t->device.overflow || t->host.overflow) return error_set(error, "the run does not fit its arenas");
     t->gradients = calloc((size_t)block_count(&layout), sizeof *t->gradients);
@@ -57,11 +56,13 @@ bool trainer_create(Trainer *t, Backend *backend, const ModelConfig *config, con
     *t = (Trainer){.backend = backend, .config = config, .settings = settings, .plan = *plan};
     return arena_create(&t->device, backend, MEMORY_DEVICE, plan->device_bytes, "the device arena", error) &&
            arena_create(&t->host, backend, MEMORY_PINNED, plan->host_bytes, "the host arena", error) &&
-           take(t, &t->plan, error) && passes_fill_tables(&t->passes, error);
+           take(t, &t->plan, error) && passes_prepare(&t->passes, error) && reports_open(&t->reports, error);
 }
 
 void trainer_free(Trainer *t) {
+    if (t->device.memory) t->backend->synchronize(t->backend, NULL); // what is queued still uses the memory
     free(t->gradients);
+    reports_free(&t->reports);
     passes_free(&t->passes);
     active_free(&t->active);
     store_free(&t->store);
@@ -88,26 +89,27 @@ static void begin_step(Trainer *t) {
         t->gradients[block] = slot ? slot->gradient : NULL;
         if (slot) clear_gradient(t, slot);
     }
-    t->backend->zero(t->backend, t->squares, sizeof(double), NULL);
+    t->backend->zero(t->backend, &t->numbers->squares, sizeof(double), NULL);
     passes_begin(&t->passes);
 }
 
 static void add_squares(Trainer *t, int block) {
     const Slot *slot = t->active.of_block[block];
-    if (slot) t->backend->sum_squares(t->backend, t->squares, slot->gradient, slot->elements, NULL);
+    if (slot) t->backend->sum_squares(t->backend, &t->numbers->squares, slot->gradient, slot->elements, NULL);
 }
 
 // Norm of the gradients so far, clip scale, and whether to skip; all on the device.
 static void finish_norm(Trainer *t) {
-    t->backend->clip_finish(t->backend, t->norm, t->clip_scale, t->skip, t->squares, t->passes.loss,
+    StepNumbers *n = t->numbers;
+    t->backend->clip_finish(t->backend, &n->norm, &n->clip_scale, &n->skip, &n->squares, t->passes.loss,
                             (float)t->settings->max_grad_norm, NULL);
 }
 
 static void update_block(Trainer *t, int block) {
     Slot *slot = t->active.of_block[block];
     if (!slot) return;
-    slot_update(slot, t->backend, store_acquire(&t->store, block), t->settings, t->learning_rate, t->clip_scale,
-                t->skip);
+    slot_update(slot, t->backend, store_acquire(&t->store, block), t->settings, t->learning_rate,
+                &t->numbers->clip_scale, &t->numbers->skip);
 }
 
 // The fused update: the block's gradient is complete, nothing else of the step needs it or the block's weights, and the
@@ -136,44 +138,60 @@ static void sweep_and_update(Trainer *t, const MicroBatch *batches, int64_t coun
     for (int block = 0; block < t->active.blocks; block++) update_block(t, block);
 }
 
-bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBatch *batches, int64_t count,
-                  StepReport *report, Error *error) {
-    Backend *b = t->backend;
-    int64_t targets = count_targets(batches, count);
+static bool check_step(const Trainer *t, int64_t step, int64_t count, int64_t targets, Error *error) {
     if (targets == 0) return error_set(error, "step %lld: no target token in its examples", (long long)step + 1);
     if (t->plan.fused_update && count > t->plan.sizes.sweep)
         return error_set(error, "step %lld: its examples do not fit the one sweep that was planned",
                          (long long)step + 1);
+    if (trainer_owed(t) == STEPS_IN_FLIGHT)
+        return error_set(error, "step %lld: no one has asked what the steps before it did", (long long)step + 1);
+    return true;
+}
+
+bool trainer_step(Trainer *t, int64_t step, double learning_rate, const MicroBatch *batches, int64_t count,
+                  Error *error) {
+    StepReport known = {.step = step, .learning_rate = learning_rate, .targets = count_targets(batches, count)};
+    for (int64_t m = 0; m < count; m++) known.tokens += batches[m].used;
+    if (!check_step(t, step, count, known.targets, error)) return false;
     phase_start(t->passes.clock, PHASE_UPDATE);
     active_update(&t->active, &t->store, step);
     begin_step(t);
     t->learning_rate = learning_rate;
-    sweep_and_update(t, batches, count, (float)(1 / (double)targets));
+    sweep_and_update(t, batches, count, (float)(1 / (double)known.targets));
     phase_start(t->passes.clock, PHASE_OTHER);
-    double loss;
-    float norm;
-    int32_t skip;
-    b->copy(b, &loss, t->passes.loss, sizeof loss, NULL);
-    b->copy(b, &norm, t->norm, sizeof norm, NULL);
-    b->copy(b, &skip, t->skip, sizeof skip, NULL);
-    b->synchronize(b, NULL);
-    *report = (StepReport){loss / (double)targets, (double)norm, skip != 0, 0, targets};
-    for (int64_t m = 0; m < count; m++) report->tokens += batches[m].used;
-    return b->check(b, error);
+    reports_queue(&t->reports, &known, t->passes.loss, t->numbers);
+    return t->backend->check(t->backend, error);
 }
 
-bool trainer_evaluate(Trainer *t, const MicroBatch *batches, int64_t count, double *loss, int64_t *targets,
-                      Error *error) {
-    Backend *b = t->backend;
-    double sum;
+int64_t trainer_owed(const Trainer *t) {
+    return reports_owed(&t->reports);
+}
+
+bool trainer_report(Trainer *t, StepReport *report, Error *error) {
+    return reports_next(&t->reports, report, error);
+}
+
+// ---- evaluation ----
+
+void trainer_evaluate_begin(Trainer *t) {
+    t->evaluated_targets = 0;
     passes_begin(&t->passes);
+}
+
+bool trainer_evaluate(Trainer *t, const MicroBatch *batches, int64_t count, Error *error) {
     for (int64_t first = 0; first < count; first += t->plan.sizes.sweep) {
         int64_t some = count - first < t->plan.sizes.sweep ? count - first : t->plan.sizes.sweep;
         passes_evaluate(&t->passes, batches + first, some);
     }
-    b->copy(b, &sum, t->passes.loss, sizeof sum, NULL);
+    t->evaluated_targets += count_targets(batches, count);
+    return t->backend->check(t->backend, error);
+}
+
+bool trainer_evaluate_end(Trainer *t, double *loss, int64_t *targets, Error *error) {
+    Backend *b = t->backend;
+    b->copy(b, t->evaluated, t->passes.loss, sizeof *t->evaluated, NULL);
     b->synchronize(b, NULL);
-    *loss += sum;
-    *targets += count_targets(batches, count);
+    *loss = *t->evaluated;
+    *targets = t->evaluated_targets;
     return b->check(b, error);
 }

@@ -4,6 +4,7 @@
 #include "train/active.h"
 #include "train/passes.h"
 #include "train/plan.h"
+#include "train/reports.h"
 
 typedef struct Trainer {
     Backend *backend;              // borrowed
@@ -17,22 +18,11 @@ typedef struct Trainer {
     Passes passes;
     double learning_rate; // of the step that is being taken
     float **gradients;    // [blocks] of the active slots, NULL when frozen; refilled each step
-    // device memory, one element each
-    double *squares;   // sum of squares of the active gradients
-    float *norm;       // their norm
-    float *clip_scale; // what gradients are multiplied by
-    int32_t *skip;     // 1: loss or norm was not finite, nothing was updated
+    StepNumbers *numbers; // device memory
+    ReportRing reports;
+    double *evaluated; // pinned: the summed loss of an evaluation
+    int64_t evaluated_targets;
 } Trainer;
-
-// What one optimizer step did.
-typedef struct StepReport {
-    double loss;      // mean over the target tokens of the optimizer batch
-    double grad_norm; // over the active gradients, before clipping
-    bool skipped;     // loss or norm was not finite: no weight and no moment has changed (with a fused update: of the
-                      // blocks whose gradient was not complete yet)
-    int64_t tokens;   // real tokens
-    int64_t targets;
-} StepReport;
 
 // Allocates everything that `plan` counted; a trainer with a plan that is evaluate_only can take no step. backend,
 // config and settings must outlive the trainer. The weights are undefined until they are loaded into trainer->store.
@@ -45,11 +35,19 @@ void trainer_free(Trainer *trainer);
 bool trainer_measure(Plan *plan, Backend *backend, const ModelConfig *config, const TrainSettings *settings,
                      Error *error);
 
-// Optimizer step `step`, counted from 0, on the micro-batches of one optimizer batch: draw if due, all sweeps,
-// clipping, AdamW. The batches must hold at least one target. Returns when the numbers of the report are known.
+// Queues optimizer step `step`, counted from 0, on the micro-batches of one optimizer batch: draw if due, all sweeps,
+// clipping, AdamW. The batches must hold at least one target; they are the caller's again on return. Fewer than
+// STEPS_IN_FLIGHT reports may be owed. A device that works by itself is not waited for.
 bool trainer_step(Trainer *trainer, int64_t step, double learning_rate, const MicroBatch *batches, int64_t count,
-                  StepReport *report, Error *error);
+                  Error *error);
+// How many queued steps trainer_report has not told of.
+int64_t trainer_owed(const Trainer *trainer);
+// Waits for the oldest step that is owed and tells of it. A step that was skipped has left the weights as they were,
+// but steps queued behind it may have gone on from there. false when the device has failed.
+bool trainer_report(Trainer *trainer, StepReport *report, Error *error);
 
-// Adds the summed loss and the number of targets of micro-batches, without training.
-bool trainer_evaluate(Trainer *trainer, const MicroBatch *batches, int64_t count, double *loss, int64_t *targets,
-                      Error *error);
+// Forward passes alone, between two steps: begin, any number of micro-batches, then the summed loss and the number of
+// targets of them all. Only the end waits.
+void trainer_evaluate_begin(Trainer *trainer);
+bool trainer_evaluate(Trainer *trainer, const MicroBatch *batches, int64_t count, Error *error);
+bool trainer_evaluate_end(Trainer *trainer, double *loss, int64_t *targets, Error *error);

@@ -127,6 +127,10 @@ static double cpu_event_seconds(Backend *b, Event *start, Event *stop) {
     return stop->seconds - start->seconds;
 }
 
+static void cpu_event_synchronize(Backend *b, Event *event) {
+    (void)b, (void)event;
+}
+
 static void cpu_synchronize(Backend *b, Stream *stream) {
     (void)b, (void)stream;
 }
@@ -176,6 +180,7 @@ static const Backend CPU_TABLE = {
     .event_record = cpu_event_record,
     .event_wait = cpu_event_wait,
     .event_seconds = cpu_event_seconds,
+    .event_synchronize = cpu_event_synchronize,
     .synchronize = cpu_synchronize,
     .check = cpu_check,
     .embed_forward = cpu_embed_forward,

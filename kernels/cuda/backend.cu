@@ -113,6 +113,10 @@ static double cuda_event_seconds(Backend *b, Event *start, Event *stop) {
     return 1e-3 * static_cast<double>(milliseconds);
 }
 
+static void cuda_event_synchronize(Backend *b, Event *event) {
+    cuda_note(b, "waiting for an event", cudaEventSynchronize(cuda_event(event)));
+}
+
 static void cuda_synchronize(Backend *b, Stream *stream) {
     cuda_note(b, "waiting for the card", cudaStreamSynchronize(cuda_stream(b, stream)));
 }
@@ -155,6 +159,7 @@ static void fill_device_part(Backend *b) {
     b->event_record = cuda_event_record;
     b->event_wait = cuda_event_wait;
     b->event_seconds = cuda_event_seconds;
+    b->event_synchronize = cuda_event_synchronize;
     b->synchronize = cuda_synchronize;
     b->check = cuda_check;
     b->memory_in_use = cuda_memory_in_use;
