@@ -1,25 +1,17 @@
 // test_attention.c - attention on the CPU backend against fp64, and what must hold between its own results.
-#include "kernels/kernels.h"
+#include "tests/attention_batch.h"
 #include "tests/support.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-// A batch with random contents and room for every result.
+// A batch and room for every result
 typedef struct Batch {
-    AttentionShape shape;
-    int64_t width, stride; // H D; (H + 2K) D
-    float *qkv, *dout;
+    AttentionBatch in;
     float *out, *lse, *dqkv;
 } Batch;
 
-typedef struct Case {
-    int heads, kv_heads, head_dim, window;
-    int sequences, tail;
-    int32_t lengths[6];
-} Case;
-
-static const Case CASES[] = {
+static const AttentionCase CASES[] = {
     {1, 1, 2, 0, 2, 0, {1, 20}},         {3, 1, 6, 0, 4, 3, {1, 2, 5, 1}},
     {2, 2, 16, 0, 3, 0, {63, 64, 65}},   {9, 3, 64, 0, 4, 37, {150, 129, 256, 7}},
     {4, 1, 10, 3, 3, 2, {9, 1, 70}},     {2, 1, 8, 100, 2, 1, {300, 33}},
@@ -43,102 +35,29 @@ static Backend *backend(int threads) {
     return b;
 }
 
-static Batch batch_create(const Case *c, int32_t *starts) {
-    starts[0] = 0;
-    for (int s = 0; s < c->sequences; s++) starts[s + 1] = starts[s] + c->lengths[s];
-    Batch batch = {.width = (int64_t)c->heads * c->head_dim,
-                   .stride = ((int64_t)c->heads + 2 * (int64_t)c->kv_heads) * c->head_dim};
-    const int64_t tokens = starts[c->sequences] + c->tail;
-    batch.shape = (AttentionShape){.tokens = tokens,
-                                   .heads = c->heads,
-                                   .kv_heads = c->kv_heads,
-                                   .head_dim = c->head_dim,
-                                   .window = c->window,
-                                   .scale = 1.0f / sqrtf((float)c->head_dim),
-                                   .sequences = c->sequences,
-                                   .starts = starts};
-    batch.qkv = floats(tokens * batch.stride);
-    batch.dout = floats(tokens * batch.width);
-    batch.out = floats(tokens * batch.width);
-    batch.lse = floats(tokens * c->heads);
-    batch.dqkv = floats(tokens * batch.stride);
-    for (int64_t i = 0; i < tokens * batch.stride; i++) batch.qkv[i] = 3 * noise(1, (uint64_t)i);
-    for (int64_t i = 0; i < tokens * batch.width; i++) batch.dout[i] = noise(2, (uint64_t)i);
-    return batch;
+static void batch_create(Batch *batch, const AttentionCase *c) {
+    attention_batch_create(&batch->in, c, 3);
+    const int64_t tokens = batch->in.shape.tokens;
+    batch->out = floats(tokens * batch->in.width);
+    batch->lse = floats(tokens * c->heads);
+    batch->dqkv = floats(tokens * batch->in.stride);
 }
 
 static void batch_free(Batch *batch) {
-    free(batch->qkv), free(batch->dout), free(batch->out), free(batch->lse), free(batch->dqkv);
+    attention_batch_free(&batch->in);
+    free(batch->out), free(batch->lse), free(batch->dqkv);
 }
 
 static void run(Backend *b, Batch *batch) {
-    const AttentionShape *s = &batch->shape;
+    const AttentionShape *s = &batch->in.shape;
     void *scratch = malloc(b->attention_scratch(b, s->tokens, s->heads) + 1);
     assert_non_null(scratch);
-    b->attention_forward(b, batch->out, batch->lse, batch->qkv, s, NULL);
-    b->attention_backward(b, batch->dqkv, batch->dout, batch->qkv, batch->out, batch->lse, scratch, s, NULL);
+    b->attention_forward(b, batch->out, batch->lse, batch->in.qkv, s, NULL);
+    b->attention_backward(b, batch->dqkv, batch->in.dout, batch->in.qkv, batch->out, batch->lse, scratch, s, NULL);
     free(scratch);
 }
 
-// ---- the reference: one query at a time, in double ---------------------------------------------------------------
-
-typedef struct Reference {
-    double *out, *lse, *dqkv;
-} Reference;
-
-static double dot(const float *a, const float *b, int64_t count) {
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++) sum += (double)a[i] * (double)b[i];
-    return sum;
-}
-
-// Query token t of a head whose visible keys are first .. t; p and dp hold one number per key.
-static void reference_query(const Batch *batch, Reference *r, int64_t head, int64_t first, int64_t t, double *p,
-                            double *dp) {
-    const AttentionShape *s = &batch->shape;
-    const int64_t d = s->head_dim, stride = batch->stride;
-    const int64_t key = (s->heads + head / (s->heads / s->kv_heads)) * d, value = key + s->kv_heads * d;
-    const float *q = batch->qkv + t * stride + head * d, *dout = batch->dout + t * batch->width + head * d;
-    double *out = r->out + t * batch->width + head * d;
-    double top = -INFINITY, sum = 0, delta = 0;
-    for (int64_t k = first; k <= t; k++) {
-        p[k] = dot(q, batch->qkv + k * stride + key, d) * (double)s->scale;
-        if (p[k] > top) top = p[k];
-    }
-    for (int64_t k = first; k <= t; k++) sum += p[k] = exp(p[k] - top);
-    r->lse[head * s->tokens + t] = top + log(sum);
-    for (int64_t k = first; k <= t; k++) {
-        p[k] /= sum;
-        dp[k] = dot(dout, batch->qkv + k * stride + value, d);
-        delta += p[k] * dp[k];
-    }
-    for (int64_t k = first; k <= t; k++) {
-        const double ds = p[k] * (dp[k] - delta) * (double)s->scale;
-        for (int64_t j = 0; j < d; j++) {
-            out[j] += p[k] * (double)batch->qkv[k * stride + value + j];
-            r->dqkv[k * stride + value + j] += p[k] * (double)dout[j];
-            r->dqkv[k * stride + key + j] += ds * (double)q[j];
-            r->dqkv[t * stride + head * d + j] += ds * (double)batch->qkv[k * stride + key + j];
-        }
-    }
-}
-
-static Reference reference(const Batch *batch) {
-    const AttentionShape *s = &batch->shape;
-    Reference r = {calloc((size_t)(s->tokens * batch->width) + 1, sizeof(double)),
-                   calloc((size_t)(s->tokens * s->heads) + 1, sizeof(double)),
-                   calloc((size_t)(s->tokens * batch->stride) + 1, sizeof(double))};
-    double *p = calloc((size_t)s->tokens + 1, sizeof *p), *dp = calloc((size_t)s->tokens + 1, sizeof *dp);
-    for (int n = 0; n < s->sequences; n++) {
-        for (int64_t t = s->starts[n]; t < s->starts[n + 1]; t++) {
-            int64_t first = s->starts[n];
-            if (s->window > 0 && t - s->window + 1 > first) first = t - s->window + 1;
-            for (int64_t head = 0; head < s->heads; head++) reference_query(batch, &r, head, first, t, p, dp);
-        }
-    }
-    free(p), free(dp);
-    return r;
-}
+// ---- against double ------------------------------------------------------------------------------------------------
 
 // One column range of a [rows, stride] matrix against the reference.
 static void check_columns(const char *what, const float *out, const double *expected, int64_t rows, int64_t stride,
@@ -158,17 +77,17 @@ static void against_double(void **state) {
     (void)state;
     Backend *b = backend(2);
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        int32_t starts[8];
-        Batch batch = batch_create(&CASES[i], starts);
+        Batch batch;
+        batch_create(&batch, &CASES[i]);
         run(b, &batch);
-        Reference r = reference(&batch);
-        const int64_t t = batch.shape.tokens, kv = (int64_t)batch.shape.kv_heads * batch.shape.head_dim;
-        check_columns("out", batch.out, r.out, t, batch.width, 0, batch.width);
-        check_columns("lse", batch.lse, r.lse, batch.shape.heads, t, 0, t);
-        check_columns("dq", batch.dqkv, r.dqkv, t, batch.stride, 0, batch.width);
-        check_columns("dk", batch.dqkv, r.dqkv, t, batch.stride, batch.width, kv);
-        check_columns("dv", batch.dqkv, r.dqkv, t, batch.stride, batch.width + kv, kv);
-        free(r.out), free(r.lse), free(r.dqkv);
+        AttentionReference r = attention_reference(&batch.in);
+        const int64_t t = batch.in.shape.tokens, kv = (int64_t)batch.in.shape.kv_heads * batch.in.shape.head_dim;
+        check_columns("out", batch.out, r.out, t, batch.in.width, 0, batch.in.width);
+        check_columns("lse", batch.lse, r.lse, batch.in.shape.heads, t, 0, t);
+        check_columns("dq", batch.dqkv, r.dqkv, t, batch.in.stride, 0, batch.in.width);
+        check_columns("dk", batch.dqkv, r.dqkv, t, batch.in.stride, batch.in.width, kv);
+        check_columns("dv", batch.dqkv, r.dqkv, t, batch.in.stride, batch.in.width + kv, kv);
+        attention_reference_free(&r);
         batch_free(&batch);
     }
     b->destroy(b);
@@ -180,21 +99,20 @@ static void assert_equal_bits(const float *a, const float *b, int64_t count) {
     assert_memory_equal(a, b, (size_t)count * sizeof(float));
 }
 
+// The inputs of the tail are NaN in all tests: they are not read.
 static void tail_is_zero(void **state) {
     (void)state;
     Backend *b = backend(2);
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        int32_t starts[8];
-        Batch batch = batch_create(&CASES[i], starts);
-        const int64_t tokens = batch.shape.tokens, tail = starts[CASES[i].sequences];
-        for (int64_t j = tail * batch.stride; j < tokens * batch.stride; j++) batch.qkv[j] = NAN; // never read
-        for (int64_t j = tail * batch.width; j < tokens * batch.width; j++) batch.dout[j] = NAN;
+        Batch batch;
+        batch_create(&batch, &CASES[i]);
+        const int64_t tokens = batch.in.shape.tokens, tail = batch.in.starts[CASES[i].sequences];
         run(b, &batch);
-        for (int64_t j = 0; j < tokens * batch.width; j++)
-            assert_true(j < tail * batch.width ? isfinite(batch.out[j]) : batch.out[j] == 0);
-        for (int64_t j = 0; j < tokens * batch.stride; j++)
-            assert_true(j < tail * batch.stride ? isfinite(batch.dqkv[j]) : batch.dqkv[j] == 0);
-        for (int64_t j = 0; j < tokens * batch.shape.heads; j++)
+        for (int64_t j = 0; j < tokens * batch.in.width; j++)
+            assert_true(j < tail * batch.in.width ? isfinite(batch.out[j]) : batch.out[j] == 0);
+        for (int64_t j = 0; j < tokens * batch.in.stride; j++)
+            assert_true(j < tail * batch.in.stride ? isfinite(batch.dqkv[j]) : batch.dqkv[j] == 0);
+        for (int64_t j = 0; j < tokens * batch.in.shape.heads; j++)
             assert_true(j % tokens < tail ? isfinite(batch.lse[j]) : batch.lse[j] == 0);
         batch_free(&batch);
     }
@@ -205,18 +123,17 @@ static void threads_change_no_bit(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         Batch batches[3];
-        int32_t starts[8];
         for (int threads = 1; threads <= 3; threads++) {
             Backend *b = backend(threads);
-            batches[threads - 1] = batch_create(&CASES[i], starts);
+            batch_create(&batches[threads - 1], &CASES[i]);
             run(b, &batches[threads - 1]);
             b->destroy(b);
         }
-        const int64_t tokens = batches[0].shape.tokens;
+        const int64_t tokens = batches[0].in.shape.tokens;
         for (int n = 1; n < 3; n++) {
-            assert_equal_bits(batches[n].out, batches[0].out, tokens * batches[0].width);
-            assert_equal_bits(batches[n].lse, batches[0].lse, tokens * batches[0].shape.heads);
-            assert_equal_bits(batches[n].dqkv, batches[0].dqkv, tokens * batches[0].stride);
+            assert_equal_bits(batches[n].out, batches[0].out, tokens * batches[0].in.width);
+            assert_equal_bits(batches[n].lse, batches[0].lse, tokens * batches[0].in.shape.heads);
+            assert_equal_bits(batches[n].dqkv, batches[0].dqkv, tokens * batches[0].in.stride);
         }
         for (int n = 0; n < 3; n++) batch_free(&batches[n]);
     }
@@ -226,20 +143,22 @@ static void threads_change_no_bit(void **state) {
 static void sequences_do_not_touch(void **state) {
     (void)state;
     Backend *b = backend(2);
-    const Case together = {6, 2, 16, 0, 4, 9, {41, 600, 1, 130}};
-    int32_t starts[8];
-    Batch batch = batch_create(&together, starts);
+    const AttentionCase together = {6, 2, 16, 0, 4, 9, {41, 600, 1, 130}};
+    Batch batch;
+    batch_create(&batch, &together);
     run(b, &batch);
     for (int n = 0; n < together.sequences; n++) {
-        const Case alone = {6, 2, 16, 0, 1, 0, {together.lengths[n]}};
-        const int64_t length = together.lengths[n], first = starts[n];
-        int32_t own[8];
-        Batch single = batch_create(&alone, own);
-        memcpy(single.qkv, batch.qkv + first * batch.stride, (size_t)(length * batch.stride) * sizeof(float));
-        memcpy(single.dout, batch.dout + first * batch.width, (size_t)(length * batch.width) * sizeof(float));
+        const AttentionCase alone = {6, 2, 16, 0, 1, 0, {together.lengths[n]}};
+        const int64_t length = together.lengths[n], first = batch.in.starts[n];
+        Batch single;
+        batch_create(&single, &alone);
+        memcpy(single.in.qkv, batch.in.qkv + first * batch.in.stride,
+               (size_t)(length * batch.in.stride) * sizeof(float));
+        memcpy(single.in.dout, batch.in.dout + first * batch.in.width,
+               (size_t)(length * batch.in.width) * sizeof(float));
         run(b, &single);
-        assert_equal_bits(single.out, batch.out + first * batch.width, length * batch.width);
-        assert_equal_bits(single.dqkv, batch.dqkv + first * batch.stride, length * batch.stride);
+        assert_equal_bits(single.out, batch.out + first * batch.in.width, length * batch.in.width);
+        assert_equal_bits(single.dqkv, batch.dqkv + first * batch.in.stride, length * batch.in.stride);
         batch_free(&single);
     }
     batch_free(&batch);
@@ -250,14 +169,15 @@ static void wide_window_is_none(void **state) {
     (void)state;
     Backend *b = backend(2);
     const int32_t lengths[] = {5, 600, 64};
-    Case open = {4, 2, 8, 0, 3, 2, {lengths[0], lengths[1], lengths[2]}}, wide = open;
+    AttentionCase open = {4, 2, 8, 0, 3, 2, {lengths[0], lengths[1], lengths[2]}}, wide = open;
     wide.window = 600;
-    int32_t starts[8];
-    Batch one = batch_create(&open, starts), other = batch_create(&wide, starts);
+    Batch one, other;
+    batch_create(&one, &open);
+    batch_create(&other, &wide);
     run(b, &one);
     run(b, &other);
-    assert_equal_bits(one.out, other.out, one.shape.tokens * one.width);
-    assert_equal_bits(one.dqkv, other.dqkv, one.shape.tokens * one.stride);
+    assert_equal_bits(one.out, other.out, one.in.shape.tokens * one.in.width);
+    assert_equal_bits(one.dqkv, other.dqkv, one.in.shape.tokens * one.in.stride);
     batch_free(&one);
     batch_free(&other);
     b->destroy(b);
@@ -268,14 +188,16 @@ static void groups_equal_copies(void **state) {
     (void)state;
     Backend *b = backend(2);
     enum { HEADS = 6, KV_HEADS = 2, D = 20, GROUP = HEADS / KV_HEADS };
-    const Case grouped = {HEADS, KV_HEADS, D, 0, 2, 1, {140, 65}}, copied = {HEADS, HEADS, D, 0, 2, 1, {140, 65}};
-    int32_t starts[8];
-    Batch few = batch_create(&grouped, starts), many = batch_create(&copied, starts);
-    const int64_t tokens = few.shape.tokens;
-    memcpy(many.dout, few.dout, (size_t)(tokens * few.width) * sizeof(float));
+    const AttentionCase grouped = {HEADS, KV_HEADS, D, 0, 2, 1, {140, 65}},
+                        copied = {HEADS, HEADS, D, 0, 2, 1, {140, 65}};
+    Batch few, many;
+    batch_create(&few, &grouped);
+    batch_create(&many, &copied);
+    const int64_t tokens = few.in.shape.tokens;
+    memcpy(many.in.dout, few.in.dout, (size_t)(tokens * few.in.width) * sizeof(float));
     for (int64_t t = 0; t < tokens; t++) {
-        const float *from = few.qkv + t * few.stride;
-        float *to = many.qkv + t * many.stride;
+        const float *from = few.in.qkv + t * few.in.stride;
+        float *to = many.in.qkv + t * many.in.stride;
         memcpy(to, from, HEADS * D * sizeof(float));
         for (int h = 0; h < HEADS; h++) {
             memcpy(to + (HEADS + h) * D, from + (HEADS + h / GROUP) * D, D * sizeof(float));
@@ -284,17 +206,17 @@ static void groups_equal_copies(void **state) {
     }
     run(b, &few);
     run(b, &many);
-    assert_equal_bits(few.out, many.out, tokens * few.width);
-    double *sums = calloc((size_t)(tokens * few.stride), sizeof *sums);
+    assert_equal_bits(few.out, many.out, tokens * few.in.width);
+    double *sums = calloc((size_t)(tokens * few.in.stride), sizeof *sums);
     for (int64_t t = 0; t < tokens; t++) {
-        for (int64_t j = 0; j < HEADS * D; j++) sums[t * few.stride + j] = (double)many.dqkv[t * many.stride + j];
+        for (int64_t j = 0; j < HEADS * D; j++) sums[t * few.in.stride + j] = (double)many.dqkv[t * many.in.stride + j];
         for (int64_t j = 0; j < 2 * HEADS * D; j++) {
             const int64_t head = j / D;
-            sums[t * few.stride + (HEADS + head / GROUP) * D + j % D] +=
-                (double)many.dqkv[t * many.stride + HEADS * D + j];
+            sums[t * few.in.stride + (HEADS + head / GROUP) * D + j % D] +=
+                (double)many.dqkv[t * many.in.stride + HEADS * D + j];
         }
     }
-    check_columns("grouped dqkv", few.dqkv, sums, tokens, few.stride, 0, few.stride);
+    check_columns("grouped dqkv", few.dqkv, sums, tokens, few.in.stride, 0, few.in.stride);
     free(sums);
     batch_free(&few);
     batch_free(&many);
@@ -305,19 +227,19 @@ static void groups_equal_copies(void **state) {
 static void against_differences(void **state) {
     (void)state;
     Backend *b = backend(2);
-    const Case small = {4, 2, 8, 5, 2, 0, {11, 6}};
-    int32_t starts[8];
-    Batch batch = batch_create(&small, starts);
-    const int64_t count = batch.shape.tokens * batch.stride, outputs = batch.shape.tokens * batch.width;
+    const AttentionCase small = {4, 2, 8, 5, 2, 0, {11, 6}};
+    Batch batch;
+    batch_create(&batch, &small);
+    const int64_t count = batch.in.shape.tokens * batch.in.stride, outputs = batch.in.shape.tokens * batch.in.width;
     run(b, &batch);
     double expected = 0, loss[2] = {0, 0};
     for (int64_t i = 0; i < count; i++) expected += (double)batch.dqkv[i] * (double)noise(3, (uint64_t)i);
     const float step = 0x1p-8f;
     for (int side = 0; side < 2; side++) {
         for (int64_t i = 0; i < count; i++)
-            batch.qkv[i] = 3 * noise(1, (uint64_t)i) + (side ? step : -step) * noise(3, (uint64_t)i);
-        b->attention_forward(b, batch.out, batch.lse, batch.qkv, &batch.shape, NULL);
-        loss[side] = dot(batch.out, batch.dout, outputs);
+            batch.in.qkv[i] += (side ? 2 : -1) * step * noise(3, (uint64_t)i); // to x - e u, then to x + e u
+        b->attention_forward(b, batch.out, batch.lse, batch.in.qkv, &batch.in.shape, NULL);
+        for (int64_t i = 0; i < outputs; i++) loss[side] += (double)batch.out[i] * (double)batch.in.dout[i];
     }
     const double slope = (loss[1] - loss[0]) / (2 * (double)step);
     assert_true(fabs(slope - expected) < 2e-3 * fabs(expected));
@@ -329,23 +251,23 @@ static void decode_is_last_row(void **state) {
     (void)state;
     Backend *b = backend(2);
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        int32_t starts[8];
-        Batch batch = batch_create(&CASES[i], starts);
-        const AttentionShape *s = &batch.shape;
+        Batch batch;
+        batch_create(&batch, &CASES[i]);
+        const AttentionShape *s = &batch.in.shape;
         run(b, &batch);
         const int64_t kv = (int64_t)s->kv_heads * s->head_dim;
-        float *keys = floats(s->tokens * kv), *values = floats(s->tokens * kv), *out = floats(batch.width);
+        float *keys = floats(s->tokens * kv), *values = floats(s->tokens * kv), *out = floats(batch.in.width);
         for (int n = 0; n < s->sequences; n++) {
-            const int64_t length = starts[n + 1] - starts[n], last = starts[n + 1] - 1;
+            const int64_t length = batch.in.starts[n + 1] - batch.in.starts[n], last = batch.in.starts[n + 1] - 1;
             if (!length) continue;
             for (int64_t t = 0; t < length; t++) {
-                const float *row = batch.qkv + (starts[n] + t) * batch.stride + batch.width;
+                const float *row = batch.in.qkv + (batch.in.starts[n] + t) * batch.in.stride + batch.in.width;
                 memcpy(keys + t * kv, row, (size_t)kv * sizeof(float));
                 memcpy(values + t * kv, row + kv, (size_t)kv * sizeof(float));
             }
-            b->attention_decode(b, out, batch.qkv + last * batch.stride, keys, values, length, s->heads, s->kv_heads,
-                                s->head_dim, s->window, s->scale, NULL);
-            check_close("decode", out, batch.out + last * batch.width, batch.width, 1e-5);
+            b->attention_decode(b, out, batch.in.qkv + last * batch.in.stride, keys, values, length, s->heads,
+                                s->kv_heads, s->head_dim, s->window, s->scale, NULL);
+            check_close("decode", out, batch.out + last * batch.in.width, batch.in.width, 1e-5);
         }
         free(keys), free(values), free(out);
         batch_free(&batch);
@@ -357,13 +279,13 @@ static void decode_is_last_row(void **state) {
 static void large_scores(void **state) {
     (void)state;
     Backend *b = backend(1);
-    const Case c = {1, 1, 4, 0, 1, 0, {300}};
-    int32_t starts[8];
-    Batch batch = batch_create(&c, starts);
-    for (int64_t i = 0; i < 300 * batch.stride; i++) batch.qkv[i] *= 1000;
+    const AttentionCase c = {1, 1, 4, 0, 1, 0, {300}};
+    Batch batch;
+    batch_create(&batch, &c);
+    for (int64_t i = 0; i < 300 * batch.in.stride; i++) batch.in.qkv[i] *= 1000;
     run(b, &batch);
-    for (int64_t i = 0; i < 300 * batch.stride; i++) assert_true(isfinite(batch.dqkv[i]));
-    for (int64_t i = 0; i < 300 * batch.width; i++) assert_true(fabsf(batch.out[i]) <= 3000);
+    for (int64_t i = 0; i < 300 * batch.in.stride; i++) assert_true(isfinite(batch.dqkv[i]));
+    for (int64_t i = 0; i < 300 * batch.in.width; i++) assert_true(fabsf(batch.out[i]) <= 3000);
     batch_free(&batch);
     b->destroy(b);
 }
@@ -373,13 +295,13 @@ static void outputs_are_bf16(void **state) {
     Error error = {0};
     Backend *b = backend_cpu_create(2, true, &error);
     check(b != NULL, &error);
-    const Case c = {3, 1, 10, 0, 2, 1, {520, 9}};
-    int32_t starts[8];
-    Batch batch = batch_create(&c, starts);
+    const AttentionCase c = {3, 1, 10, 0, 2, 1, {520, 9}};
+    Batch batch;
+    batch_create(&batch, &c);
     run(b, &batch);
-    for (int64_t i = 0; i < batch.shape.tokens * batch.width; i++)
+    for (int64_t i = 0; i < batch.in.shape.tokens * batch.in.width; i++)
         assert_true(bf16_to_float(bf16_from_float(batch.out[i])) == batch.out[i]);
-    for (int64_t i = 0; i < batch.shape.tokens * batch.stride; i++)
+    for (int64_t i = 0; i < batch.in.shape.tokens * batch.in.stride; i++)
         assert_true(bf16_to_float(bf16_from_float(batch.dqkv[i])) == batch.dqkv[i]);
     batch_free(&batch);
     b->destroy(b);
