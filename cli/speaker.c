@@ -13,7 +13,7 @@ static bool take(Speaker *speaker, const BlockLayout *layout, int64_t capacity, 
     Backend *b = speaker->backend;
     return store_create(&speaker->store, layout, &speaker->device, b->unified ? NULL : &speaker->host, error) &&
            decoder_create(&speaker->decoder, b, speaker->setup.config, &speaker->store, capacity, &speaker->device,
-                          error);
+                          &speaker->host, error);
 }
 
 // Takes all memory twice: counting, then in earnest.
@@ -29,7 +29,8 @@ static bool take_memory(Speaker *speaker, int64_t capacity, Error *error) {
     speaker->device = speaker->host = (Arena){0};
     return measured &&
            arena_create(&speaker->device, speaker->backend, MEMORY_DEVICE, device, "weights and cache", error) &&
-           arena_create(&speaker->host, speaker->backend, MEMORY_PINNED, host, "staging of weights", error) &&
+           arena_create(&speaker->host, speaker->backend, MEMORY_PINNED, host, "tokens, logits and staging of weights",
+                        error) &&
            take(speaker, &layout, capacity, error);
 }
 

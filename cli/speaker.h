@@ -8,7 +8,7 @@ typedef struct Speaker {
     Setup setup;
     Backend *backend;
     Arena device; // weights, cache and work buffers
-    Arena host;   // staging, where the device is not the host
+    Arena host;   // pinned: tokens, logits, and the staging of weights where the device is not the host
     BlockStore store;
     Decoder decoder;
     Sampler sampler;

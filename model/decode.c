@@ -2,6 +2,7 @@
 #include "model/decode.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 // ---- memory ----
 
@@ -14,7 +15,7 @@ static int64_t qkv_heads(const ModelConfig *config) {
 }
 
 bool decoder_create(Decoder *x, Backend *b, const ModelConfig *config, BlockStore *store, int64_t capacity,
-                    Arena *arena, Error *error) {
+                    Arena *device, Arena *pinned, Error *error) {
     size_t layers = (size_t)config->layers, size = b->activation_size;
     *x = (Decoder){.backend = b, .config = config, .store = store, .capacity = round_up(capacity, b->token_multiple)};
     int64_t tokens = x->capacity;
@@ -25,27 +26,29 @@ bool decoder_create(Decoder *x, Backend *b, const ModelConfig *config, BlockStor
         return error_memory(error, "the table of the key/value cache", layers * sizeof *x->keys);
     }
     for (size_t l = 0; l < layers; l++) {
-        x->keys[l] = arena_take(arena, tokens * kv_columns(config), size);
-        x->values[l] = arena_take(arena, tokens * kv_columns(config), size);
+        x->keys[l] = arena_take(device, tokens * kv_columns(config), size);
+        x->values[l] = arena_take(device, tokens * kv_columns(config), size);
     }
-    x->cosine = arena_take(arena, tokens * config->head_dim / 2, sizeof(float));
-    x->sine = arena_take(arena, tokens * config->head_dim / 2, sizeof(float));
-    layer_context_take(&x->layer, arena, b, config, tokens, false);
-    head_context_take(&x->head, arena, b, config, 1, 1, false);
-    x->x = arena_take(arena, tokens * config->hidden, size);
-    x->out = arena_take(arena, tokens * config->hidden, size);
-    x->ids = arena_take(arena, tokens, sizeof(int32_t));
-    x->positions = arena_take(arena, tokens, sizeof(int32_t));
-    x->starts = arena_take(arena, 2, sizeof(int32_t));
-    x->row = arena_take(arena, 1, sizeof(int32_t));
-    x->key_rows = arena_take(arena, tokens * config->kv_heads, sizeof(int32_t));
-    x->value_rows = arena_take(arena, tokens * config->kv_heads, sizeof(int32_t));
-    x->logits = arena_take(arena, config->vocabulary, sizeof(float));
+    x->cosine = arena_take(device, tokens * config->head_dim / 2, sizeof(float));
+    x->sine = arena_take(device, tokens * config->head_dim / 2, sizeof(float));
+    layer_context_take(&x->layer, device, b, config, tokens, false);
+    head_context_take(&x->head, device, b, config, 1, 1, false);
+    x->x = arena_take(device, tokens * config->hidden, size);
+    x->out = arena_take(device, tokens * config->hidden, size);
+    x->ids = arena_take(device, tokens, sizeof(int32_t));
+    x->positions = arena_take(device, tokens, sizeof(int32_t));
+    x->starts = arena_take(device, 2, sizeof(int32_t));
+    x->key_rows = arena_take(device, tokens * config->kv_heads, sizeof(int32_t));
+    x->value_rows = arena_take(device, tokens * config->kv_heads, sizeof(int32_t));
+    x->logits = arena_take(device, config->vocabulary, sizeof(float));
+    x->new_ids = arena_take(pinned, tokens, sizeof(int32_t));
+    x->new_starts = arena_take(pinned, 2, sizeof(int32_t));
+    x->told_logits = arena_take(pinned, config->vocabulary, sizeof(float));
     x->layer.cosine = x->cosine;
     x->layer.sine = x->sine;
-    if (!arena->overflow && tokens * qkv_heads(config) <= INT32_MAX) return true;
+    if (!device->overflow && !pinned->overflow && tokens * qkv_heads(config) <= INT32_MAX) return true;
     decoder_free(x);
-    return error_set(error, "the key/value cache does not fit its arena");
+    return error_set(error, "the key/value cache does not fit its arenas");
 }
 
 void decoder_free(Decoder *x) {
@@ -139,12 +142,13 @@ static void decode_attention(Decoder *x, const LayerWeights *w, int layer, const
     b->linear_forward(b, a->middle, a->attention, w->output, w->output_bias, x->x, 1, d, q, d, NULL);
 }
 
-static void feed_token(Decoder *x) {
+// The token at x->ids[index].
+static void feed_token(Decoder *x, int64_t index) {
     Backend *b = x->backend;
     const ModelConfig *c = x->config;
     int64_t d = c->hidden, f = c->intermediate;
     const LayerActivations *a = &x->layer.spare;
-    b->embed_forward(b, x->x, store_acquire(x->store, 0), x->ids, 1, d, NULL);
+    b->embed_forward(b, x->x, store_acquire(x->store, 0), x->ids + index, 1, d, NULL);
     for (int l = 0; l < c->layers; l++) {
         LayerWeights w = layer_weights(&x->store->layout.layer, store_acquire(x->store, block_of_layer(l)));
         decode_attention(x, &w, l, a);
@@ -157,16 +161,25 @@ static void feed_token(Decoder *x) {
 
 // ---- feeding ----
 
+// The logits after row `row` of the last layer's output.
 static bool read_logits(Decoder *x, int64_t row, float *logits, Error *error) {
     Backend *b = x->backend;
     HeadWeights weights = head_weights(x->config, x->store);
-    int32_t index = (int32_t)row;
-    b->copy(b, x->row, &index, sizeof index, NULL);
-    head_logits(&x->head, &weights, x->x, x->row, 1);
+    size_t bytes = (size_t)x->config->vocabulary * sizeof *logits;
+    head_logits(&x->head, &weights, x->x, x->positions + row, 1);
     b->to_float(b, x->logits, x->head.logits, x->config->vocabulary, NULL);
-    b->copy(b, logits, x->logits, (size_t)x->config->vocabulary * sizeof *logits, NULL);
+    b->copy(b, x->told_logits, x->logits, bytes, NULL);
     b->synchronize(b, NULL);
+    memcpy(logits, x->told_logits, bytes);
     return b->check(b, error);
+}
+
+// Brings the ids to the device, with zeros behind them up to `padded`. Every feeding ends with a wait, so the pinned
+// memory is free.
+static void upload_ids(Decoder *x, const int32_t *ids, int64_t count, int64_t padded) {
+    memcpy(x->new_ids, ids, (size_t)count * sizeof *ids);
+    memset(x->new_ids + count, 0, (size_t)(padded - count) * sizeof *ids);
+    x->backend->copy(x->backend, x->ids, x->new_ids, (size_t)padded * sizeof *ids, NULL);
 }
 
 bool decoder_feed(Decoder *x, const int32_t *ids, int64_t count, float *logits, Error *error) {
@@ -176,18 +189,17 @@ bool decoder_feed(Decoder *x, const int32_t *ids, int64_t count, float *logits, 
         return error_hint(error, "shorten the prompt, lower max_new_tokens (-n) or raise cutoff_len (-c)");
     }
     if (x->length == 0) {
-        int32_t starts[2] = {0, (int32_t)count};
-        int64_t padded = round_up(count, b->token_multiple);
-        b->zero(b, x->ids, (size_t)padded * sizeof *ids, NULL);
-        b->copy(b, x->ids, ids, (size_t)count * sizeof *ids, NULL);
-        b->copy(b, x->starts, starts, sizeof starts, NULL);
+        upload_ids(x, ids, count, round_up(count, b->token_multiple));
+        x->new_starts[0] = 0;
+        x->new_starts[1] = (int32_t)count;
+        b->copy(b, x->starts, x->new_starts, 2 * sizeof *x->starts, NULL);
         feed_prompt(x, count);
         x->length = count;
         return read_logits(x, count - 1, logits, error);
     }
+    upload_ids(x, ids, count, count);
     for (int64_t i = 0; i < count; i++) {
-        b->copy(b, x->ids, ids + i, sizeof *ids, NULL);
-        feed_token(x);
+        feed_token(x, i);
         x->length++;
     }
     return read_logits(x, 0, logits, error);

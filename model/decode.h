@@ -19,18 +19,21 @@ typedef struct Decoder {
     Activation *x, *out;       // [capacity, d]
     // device indices
     int32_t *ids;        // [capacity]
-    int32_t *positions;  // [capacity]
+    int32_t *positions;  // [capacity]: 0, 1, 2, ...; entry t is also the index of row t
     int32_t *starts;     // [2]
-    int32_t *row;        // [1]: the token whose logits are wanted
     int32_t *key_rows;   // [capacity K]: where the keys of a prompt lie in its qkv, in rows of D
     int32_t *value_rows; // [capacity K]
     float *logits;       // device [V]
+    // pinned memory, through which the host gives tokens and gets logits
+    int32_t *new_ids;    // [capacity]
+    int32_t *new_starts; // [2]
+    float *told_logits;  // [V]
 } Decoder;
 
-// Takes the cache and all work buffers from the arena. Measuring arenas are fine. Fails on overflow; end with
+// Takes the cache and all work buffers from the arenas. Measuring arenas are fine. Fails on overflow; end with
 // decoder_free.
 bool decoder_create(Decoder *decoder, Backend *backend, const ModelConfig *config, BlockStore *store, int64_t capacity,
-                    Arena *arena, Error *error);
+                    Arena *device, Arena *pinned, Error *error);
 void decoder_free(Decoder *decoder);
 // Fills tables and indices; once, on real memory.
 bool decoder_prepare(Decoder *decoder, Error *error);

@@ -21,7 +21,7 @@ static void take(Model *m, Arena *arena, int64_t capacity) {
     BlockLayout layout;
     check(block_layout(&layout, &m->config, &error), &error);
     check(store_create(&m->store, &layout, arena, NULL, &error), &error);
-    check(decoder_create(&m->decoder, m->backend, &m->config, &m->store, capacity, arena, &error), &error);
+    check(decoder_create(&m->decoder, m->backend, &m->config, &m->store, capacity, arena, arena, &error), &error);
 }
 
 static void make_model(Model *m, ModelConfig config, int64_t capacity) {

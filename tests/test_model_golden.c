@@ -246,8 +246,9 @@ static void check_decoding(const Case *c) {
     Decoder decoder;
     loaded_model_open(&model, c->directory);
     check(arena_create(&arena, model.backend, MEMORY_DEVICE, WORK_BYTES, "the test", &error), &error);
-    check(decoder_create(&decoder, model.backend, model.config, &model.store, c->dataset.longest, &arena, &error),
-          &error);
+    check(
+        decoder_create(&decoder, model.backend, model.config, &model.store, c->dataset.longest, &arena, &arena, &error),
+        &error);
     check(decoder_prepare(&decoder, &error), &error);
     int64_t count = c->dataset.starts[c->dataset.count] * model.config->vocabulary;
     float *reference = golden_tensor(&c->stored, "logits", count);
