@@ -43,6 +43,12 @@ typedef struct AdamWFactors {
     float step_size; // learning rate / (1 - beta1^t)
 } AdamWFactors;
 
+// Processors differ in which NaN an operation gives: all become this one. Its upper half is a NaN as well, where
+// master_high would carry some others over into a zero.
+ADAMW_FUNCTION float one_nan(float value) {
+    return value == value ? value : float_from_bits(0x7fc00000u);
+}
+
 // On the host, once per call.
 static inline AdamWFactors adamw_factors(const AdamWStep *step) {
     AdamWFactors f;
@@ -60,8 +66,8 @@ static inline AdamWFactors adamw_factors(const AdamWStep *step) {
 ADAMW_FUNCTION float adamw_update(float master, float gradient, float *m, float *v, float decay,
                                   const AdamWFactors *f) {
     master = master * decay;
-    *m = fmaf(f->m_rate, gradient - *m, *m);
-    *v = fmaf(f->v_rate * gradient, gradient, *v * f->v_keep);
+    *m = one_nan(fmaf(f->m_rate, gradient - *m, *m));
+    *v = one_nan(fmaf(f->v_rate * gradient, gradient, *v * f->v_keep));
     float denominator = sqrtf(*v) / f->v_root_correction + f->epsilon;
-    return fmaf(-f->step_size, *m / denominator, master);
+    return one_nan(fmaf(-f->step_size, *m / denominator, master));
 }

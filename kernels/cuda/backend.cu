@@ -141,6 +141,7 @@ static void cuda_destroy(Backend *b) {
     CudaBackend *cuda = cuda_backend(b);
     gemm_free(cuda->gemm);
     if (cuda->decode_scratch) cudaFree(cuda->decode_scratch);
+    if (cuda->square_parts) cudaFree(cuda->square_parts);
     if (cuda->compute) cudaStreamDestroy(cuda->compute);
     thread_pool_free(b->threads);
     free(cuda);
@@ -170,6 +171,12 @@ static void fill_operations(Backend *b) {
     b->linear_forward = cuda_linear_forward;
     b->linear_backward_input = cuda_linear_backward_input;
     b->linear_backward_weight = cuda_linear_backward_weight;
+    b->cross_entropy = cuda_cross_entropy;
+    b->sum_losses = cuda_sum_losses;
+    b->sum_squares = cuda_sum_squares;
+    b->clip_finish = cuda_clip_finish;
+    b->adamw = cuda_adamw;
+    b->freeze = cuda_freeze;
     b->to_float = cuda_to_float;
     b->gemm_seconds = cuda_gemm_seconds;
     b->attention_forward = cuda_attention_forward;
@@ -180,13 +187,15 @@ static void fill_operations(Backend *b) {
 
 // Scratch that operations keep for themselves.
 static bool allocate_workspace(CudaBackend *cuda, Error *error) {
-    const size_t bytes = DECODE_SCRATCH_FLOATS * sizeof(float);
+    const size_t decode = DECODE_SCRATCH_FLOATS * sizeof(float), squares = SQUARES_PARTS * sizeof(double);
     void *memory;
-    if (!cuda_allocate(&cuda->base, MEMORY_DEVICE, bytes, &memory, error)) return false;
+    if (!cuda_allocate(&cuda->base, MEMORY_DEVICE, decode, &memory, error)) return false;
     cuda->decode_scratch = static_cast<float *>(memory);
+    if (!cuda_allocate(&cuda->base, MEMORY_DEVICE, squares, &memory, error)) return false;
+    cuda->square_parts = static_cast<double *>(memory);
     cuda->gemm = gemm_create(error);
     if (!cuda->gemm) return false;
-    cuda->base.workspace_bytes = bytes + gemm_workspace_bytes(cuda->gemm);
+    cuda->base.workspace_bytes = decode + squares + gemm_workspace_bytes(cuda->gemm);
     return true;
 }
 

@@ -7,11 +7,15 @@
 // Room for what the blocks of attention_decode leave to be combined: 63 blocks a head for 32 heads of 128 columns.
 #define DECODE_SCRATCH_FLOATS (256 * 1024)
 
+// The most partial sums of squares of a call: several waves of blocks on any card.
+#define SQUARES_PARTS 4096
+
 typedef struct CudaBackend {
     Backend base; // first, so that a Backend * of this backend is a CudaBackend *
     int device;   // number of the card
     cudaStream_t compute;
     float *decode_scratch; // [DECODE_SCRATCH_FLOATS]; one attention_decode at a time uses it
+    double *square_parts;  // [SQUARES_PARTS] of sum_squares, whose calls are therefore on one stream
     struct Gemm *gemm;     // of linear.cu
     bool faulty;           // something failed; from then on results mean nothing
     Error fault;           // the first failure
