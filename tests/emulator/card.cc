@@ -9,12 +9,10 @@
 
 namespace emulator {
 
-enum { RUNTIME_VERSION = 13000 };
-
 struct Card {
     int count = 1;
     int major = 8, minor = 9;
-    int driver = RUNTIME_VERSION;
+    int driver = CUDART_VERSION;
     size_t memory = 8ull << 30; // bytes
 };
 static Card card;
@@ -59,7 +57,7 @@ size_t card_memory() {
 
 // What every call says when there is no card to talk to.
 static cudaError_t missing() {
-    if (card.driver < RUNTIME_VERSION) return cudaErrorInsufficientDriver;
+    if (card.driver < CUDART_VERSION) return cudaErrorInsufficientDriver;
     return card.count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
@@ -152,7 +150,7 @@ cudaError_t cudaDriverGetVersion(int *version) {
 }
 
 cudaError_t cudaRuntimeGetVersion(int *version) {
-    *version = RUNTIME_VERSION;
+    *version = CUDART_VERSION;
     return cudaSuccess;
 }
 

@@ -5,6 +5,8 @@
 #pragma once
 #include "cuda_types.h"
 
+#define CUDART_VERSION 13000
+
 typedef enum {
     cudaSuccess = 0,
     cudaErrorInvalidValue = 1,
