@@ -126,7 +126,10 @@ def measure_lisa(arguments, config, folder, shape):
     bench = bench_lisa(arguments, config, folder, shape, "lisa")
     if isinstance(bench, str):
         return row | {"checkpointing": None, "status": bench}
-    memory = {"memory_bytes": bench["memory_bytes"]} if arguments.device == "cuda" else {}
+    memory = {}
+    if arguments.device == "cuda":
+        allocated = bench["arenas_bytes"] + bench["workspace_bytes"]
+        memory = {"peak_allocated_bytes": allocated, "memory_bytes": bench["memory_bytes"]}
     return row | memory | {
         "checkpointing": bench["gradient_checkpointing"] != "false",
         "status": "ok",

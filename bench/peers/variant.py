@@ -129,14 +129,18 @@ def prepare(spec):
     return training, checked
 
 
+def rows_without(spec, status):
+    return [{"sequences": b, "tokens": b * n, "status": status} for b, n in spec["shapes"]]
+
+
 def run(spec):
     rows = []
     try:
         training, checked = prepare(spec)
     except torch.OutOfMemoryError:
-        return [{"sequences": b, "tokens": n, "status": OUT_OF_MEMORY} for b, n in spec["shapes"]]
+        return rows_without(spec, OUT_OF_MEMORY)
     except ImportError as error:
-        return [{"sequences": b, "tokens": n, "status": f"not importable: {error}"} for b, n in spec["shapes"]]
+        return rows_without(spec, f"not importable: {error}")
     for sequences, tokens in spec["shapes"]:
         row = {"sequences": sequences, "tokens": sequences * tokens}
         try:
