@@ -4,13 +4,22 @@
 #include "tests/support.h"
 #include <stdio.h>
 
+static Backend *cpu(void) {
+    Error error = {0};
+    Backend *backend = backend_cpu_create(2, false, &error);
+    check(backend, &error);
+    return backend;
+}
+
 void open_session(Session *s, const char *model, const TrainSettings *settings) {
+    open_session_on(s, cpu(), model, settings);
+}
+
+void open_session_on(Session *s, Backend *backend, const char *model, const TrainSettings *settings) {
     Error error = {0};
     Plan plan;
-    *s = (Session){.settings = *settings, .source = model_source_open(model, false, &error)};
+    *s = (Session){.backend = backend, .settings = *settings, .source = model_source_open(model, false, &error)};
     check(s->source, &error);
-    s->backend = backend_cpu_create(2, false, &error);
-    check(s->backend, &error);
     const ModelConfig *config = model_source_config(s->source);
     s->data = tiny_dataset(30, 20, config->vocabulary, 1);
     PlanRequest request = {.config = config, .settings = &s->settings, .backend = s->backend, .cutoff_len = 32};
@@ -28,9 +37,14 @@ void close_session(Session *s) {
 }
 
 int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps) {
+    return resume_session_on(s, cpu(), path, settings, steps);
+}
+
+int64_t resume_session_on(Session *s, Backend *backend, const char *path, const TrainSettings *settings,
+                          int64_t steps) {
     Error error = {0};
     int64_t step;
-    open_session(s, SESSION_MODEL, settings);
+    open_session_on(s, backend, SESSION_MODEL, settings);
     s->facts.steps = steps;
     ModelSource *saved = model_source_open(path, false, &error);
     check(saved, &error);

@@ -17,9 +17,12 @@ typedef struct Session {
 
 // Each fails the test when anything fails.
 void open_session(Session *s, const char *model, const TrainSettings *settings);
+// On a backend that the session then owns.
+void open_session_on(Session *s, Backend *backend, const char *model, const TrainSettings *settings);
 void close_session(Session *s);
 // A session that goes on from a checkpoint of another, as `lisa train` does; the step that it is at.
 int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps);
+int64_t resume_session_on(Session *s, Backend *backend, const char *path, const TrainSettings *settings, int64_t steps);
 // The tiny settings with draws of `layers` every two steps.
 TrainSettings settings_with(int64_t layers, bool keep_low_bits);
 // Writes a checkpoint of a session that has trained for `steps` steps; the path is the caller's.

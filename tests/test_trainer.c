@@ -82,16 +82,12 @@ static void assert_same_bits(Backend *backend, const TrainSettings *settings, Ba
     config.tied = tied;
     Dataset data = tiny_dataset(60, 60, config.vocabulary, 3);
     Trainer *a = tiny_trainer(backend, &config, settings, 7);
-    Error error = {0};
-    Plan plan = {.sizes = a->plan.sizes};
-    if (sweep) plan.sizes.sweep = sweep;
-    plan.sizes.keep = other->gradient_checkpointing == CHECKPOINT_TRUE  ? KEEP_INPUT
-                      : other->gradient_checkpointing == CHECKPOINT_MLP ? KEEP_ATTENTION
-                                                                        : KEEP_ALL;
-    check(trainer_measure(&plan, other_backend, &config, other, &error), &error);
-    Trainer *b = calloc(1, sizeof *b);
-    check(trainer_create(b, other_backend, &config, other, &plan, &error), &error);
-    model_random_weights(&config, &b->store, 7);
+    PassSizes sizes = a->plan.sizes;
+    if (sweep) sizes.sweep = sweep;
+    sizes.keep = other->gradient_checkpointing == CHECKPOINT_TRUE  ? KEEP_INPUT
+                 : other->gradient_checkpointing == CHECKPOINT_MLP ? KEEP_ATTENTION
+                                                                   : KEEP_ALL;
+    Trainer *b = tiny_trainer_with(other_backend, &config, other, &sizes, 7);
     StepReport last_a = tiny_steps(a, &data, 10, 0, STEPS), last_b = tiny_steps(b, &data, 10, 0, STEPS);
     assert_true(last_a.loss == last_b.loss && last_a.grad_norm == last_b.grad_norm);
     tiny_assert_same_weights(a, b);
@@ -118,7 +114,6 @@ static void sweep_size_changes_no_bit(void **state) {
 // Without clipping and with one sweep a block is updated while the backward pass goes on, in less memory.
 static void the_fused_update_changes_no_bit(void **state) {
     for (int tied = 0; tied <= 1; tied++) {
-        Error error = {0};
         ModelConfig config = tiny_config();
         config.tied = tied;
         TrainSettings settings = tiny_settings();
@@ -126,12 +121,9 @@ static void the_fused_update_changes_no_bit(void **state) {
         Dataset data = tiny_dataset(40, 60, config.vocabulary, 3);
         Trainer *a = tiny_trainer(*state, &config, &settings, 7);
         assert_true(a->plan.fused_update);
-        Plan plan = {.sizes = a->plan.sizes};
-        check(trainer_measure(&plan, *state, &config, &settings, &error), &error);
-        assert_true(plan.device_bytes > a->plan.device_bytes);
-        Trainer *b = calloc(1, sizeof *b);
-        check(trainer_create(b, *state, &config, &settings, &plan, &error), &error);
-        model_random_weights(&config, &b->store, 7);
+        Trainer *b = tiny_trainer_with(*state, &config, &settings, &a->plan.sizes, 7);
+        assert_false(b->plan.fused_update);
+        assert_true(b->plan.device_bytes > a->plan.device_bytes);
         for (int64_t step = 0; step < STEPS; step++) {
             StepReport fused = tiny_steps(a, &data, 4, step, step + 1), whole = tiny_steps(b, &data, 4, step, step + 1);
             assert_true(fused.loss == whole.loss);

@@ -88,6 +88,18 @@ Trainer *tiny_trainer(Backend *backend, const ModelConfig *config, const TrainSe
     return trainer;
 }
 
+Trainer *tiny_trainer_with(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                           const PassSizes *sizes, uint64_t seed) {
+    Error error = {0};
+    Plan plan = {.sizes = *sizes};
+    check(trainer_measure(&plan, backend, config, settings, &error), &error);
+    Trainer *trainer = calloc(1, sizeof *trainer);
+    assert_non_null(trainer);
+    check(trainer_create(trainer, backend, config, settings, &plan, &error), &error);
+    model_random_weights(config, &trainer->store, seed);
+    return trainer;
+}
+
 void tiny_trainer_free(Trainer *trainer) {
     trainer_free(trainer);
     free(trainer);

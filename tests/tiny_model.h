@@ -14,6 +14,9 @@ Dataset tiny_dataset(int64_t sequences, int64_t longest, int64_t vocabulary, uin
 
 // A trainer over random weights of the given seed; cutoff_len 64. Fails the test on any error.
 Trainer *tiny_trainer(Backend *backend, const ModelConfig *config, const TrainSettings *settings, uint64_t seed);
+// The same with these sizes of the passes instead of a plan's choice.
+Trainer *tiny_trainer_with(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                           const PassSizes *sizes, uint64_t seed);
 void tiny_trainer_free(Trainer *trainer);
 
 // Steps first .. last - 1 on `batch` sequences each, cut as the trainer's plan says; the last step's report.
