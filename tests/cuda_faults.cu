@@ -63,7 +63,7 @@ __global__ void shared_out_of_bounds(float *out, int beyond) {
     __syncthreads();
     if (threadIdx.x == 0) s[beyond] = 2.0f;
     __syncthreads();
-    out[threadIdx.x] = other[threadIdx.x];
+    out[threadIdx.x] = s[threadIdx.x] + other[threadIdx.x];
 }
 
 __global__ void dynamic_out_of_bounds(float *out) { // launched with one float too few
