@@ -46,6 +46,18 @@ static inline HOST_DEVICE uint64_t random_below(uint64_t key, uint64_t counter, 
     return ((random_bits(key, counter) >> 32) * bound) >> 32;
 }
 
+// About normal, of mean 0 and deviation 1: the sum of twelve uniform 16-bit numbers less its mean, so at most 6 from 0.
+// Integers up to a last exact step, where the textbook's logarithm and cosine differ between processors: equal bits.
+static inline HOST_DEVICE float random_normal(uint64_t key, uint64_t counter) {
+    int32_t sum = -393210; // 12 times 65535 / 2
+    for (uint64_t word = 0; word < 3; word++) {
+        uint64_t bits = random_bits(key, 3 * counter + word);
+        sum += (int32_t)(bits & 0xffffu) + (int32_t)(bits >> 16 & 0xffffu) + (int32_t)(bits >> 32 & 0xffffu) +
+               (int32_t)(bits >> 48);
+    }
+    return (float)sum * 0x1p-16f;
+}
+
 // Fisher-Yates: writes a uniform permutation of 0 .. count-1 to order; count < 2^32.
 void random_permutation(uint64_t key, int64_t *order, int64_t count);
 

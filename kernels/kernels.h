@@ -202,6 +202,11 @@ struct Backend {
     // Activation -> float, in device memory (logits that the host will sample from)
     void (*to_float)(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
 
+    // ---- weights without a file -----------------------------------------------------------------------------------
+    // out[i] = mean + deviation * random_normal(key, i), one rounding in float and one to bf16. Equal bits everywhere.
+    void (*fill_normal)(Backend *b, bf16 *out, int64_t count, float mean, float deviation, uint64_t key,
+                        Stream *stream);
+
     // ---- measuring ------------------------------------------------------------------------------------------------
     // Bytes of device memory in use: on the CPU this process's anonymous memory, on a card what it and all others there
     // hold. 0 where that cannot be known. What counts is the difference between two calls.

@@ -82,6 +82,22 @@ static void permutations_are_permutations(void **state) {
     for (int i = 0; i < 3; i++) assert_in_range(first[i], 900, 1100);
 }
 
+static void normal_numbers_have_their_moments(void **state) {
+    (void)state;
+    const int count = 200000;
+    double sum = 0, squares = 0, fourth = 0;
+    for (int i = 0; i < count; i++) {
+        double x = (double)random_normal(7, (uint64_t)i);
+        assert_true(x >= -6 && x <= 6);
+        sum += x, squares += x * x, fourth += x * x * x * x;
+    }
+    // within four standard errors; the fourth moment of a sum of twelve is 2.9, that of a normal distribution 3
+    assert_true(fabs(sum / count) < 4 / sqrt(count));
+    assert_true(fabs(squares / count - 1) < 4 * sqrt(2.0 / count));
+    assert_true(fabs(fourth / count - 2.9) < 4 * sqrt(96.0 / count));
+    assert_true(random_normal(7, 0) != random_normal(7, 1) && random_normal(7, 0) != random_normal(8, 0));
+}
+
 typedef struct Visits {
     int *count;
     int largest_worker;
@@ -225,6 +241,7 @@ int main(void) {
         cmocka_unit_test(every_half_survives_the_way_through_float),
         cmocka_unit_test(sizes_are_read_and_written),
         cmocka_unit_test(permutations_are_permutations),
+        cmocka_unit_test(normal_numbers_have_their_moments),
         cmocka_unit_test(every_index_is_visited_once),
         cmocka_unit_test(files_appear_complete_or_not_at_all),
         cmocka_unit_test(json_errors_name_the_place),

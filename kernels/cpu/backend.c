@@ -208,6 +208,7 @@ static const Backend CPU_TABLE = {
     .adamw = cpu_adamw,
     .freeze = cpu_freeze,
     .to_float = cpu_to_float,
+    .fill_normal = cpu_fill_normal,
     .memory_in_use = cpu_memory_in_use,
     .attention_products = cpu_attention_products,
     .gemm_seconds = cpu_gemm_seconds,

@@ -105,6 +105,7 @@ void cpu_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradien
 void cpu_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 
 void cpu_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
+void cpu_fill_normal(Backend *b, bf16 *out, int64_t count, float mean, float deviation, uint64_t key, Stream *stream);
 bool cpu_gemm_seconds(Backend *backend, GemmLayout layout, int64_t m, int64_t n, int64_t k, int repeats,
                       double *seconds, Error *error);
 

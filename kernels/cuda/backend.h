@@ -99,3 +99,4 @@ void cuda_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradie
 void cuda_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 
 void cuda_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
+void cuda_fill_normal(Backend *b, bf16 *out, int64_t count, float mean, float deviation, uint64_t key, Stream *stream);
