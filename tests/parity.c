@@ -65,6 +65,10 @@ void *device_activations(Backend *b, const float *values, int64_t count) {
     return memory;
 }
 
+void *device_element(const Backend *b, void *activations, int64_t index) {
+    return (unsigned char *)activations + (size_t)index * b->activation_size;
+}
+
 void device_free(Backend *b, void *memory) {
     b->release(b, MEMORY_DEVICE, memory);
 }
@@ -178,4 +182,22 @@ void parity_check(const Parity *parity, const char *what, ParityRun *run, void *
     }
     results_free(&cuda);
     results_free(&rounded);
+}
+
+void parity_check_equal(const Parity *parity, const char *what, ParityRun *run, void *context) {
+    Results cuda, exact = {0};
+    parity_run_orders(parity, run, context, &cuda);
+    run(context, parity->exact, &exact);
+    assert_int_equal(cuda.count, exact.count);
+    for (int i = 0; i < cuda.count; i++) {
+        assert_int_equal(cuda.sizes[i], exact.sizes[i]);
+        for (int64_t j = 0; j < cuda.sizes[i]; j++) {
+            float a = cuda.values[i][j], b = exact.values[i][j];
+            if (float_bits(a) != float_bits(b))
+                fail_msg("%s, output %d: element %lld is %.9g, on the CPU %.9g", what, i, (long long)j, (double)a,
+                         (double)b);
+        }
+    }
+    results_free(&cuda);
+    results_free(&exact);
 }

@@ -31,6 +31,7 @@ void *device_weights(Backend *b, const float *values, int64_t count);
 void *device_floats(Backend *b, const float *values, int64_t count);
 void *device_bytes(Backend *b, const void *bytes, size_t size);
 void *device_empty(Backend *b, size_t size); // undefined contents
+void *device_element(const Backend *b, void *activations, int64_t index);
 void device_free(Backend *b, void *memory);
 
 // Uniform values in [-scale, scale), already bf16 numbers. Caller's memory.
@@ -63,6 +64,9 @@ void parity_run_orders(const Parity *parity, ParityRun *run, void *context, Resu
 // factor 0: within 1e-5 x max|reference| (fp32 outputs). A NULL reference is not compared.
 void parity_check(const Parity *parity, const char *what, ParityRun *run, void *context, double *const *references,
                   const double *factors, int outputs);
+
+// For operations that give equal bits on all backends: the orders, and the results of the float CPU backend.
+void parity_check_equal(const Parity *parity, const char *what, ParityRun *run, void *context);
 
 // The rule alone.
 void check_rule(const char *what, const float *cuda, const float *rounded, const double *reference, int64_t count,

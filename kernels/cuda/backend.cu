@@ -168,9 +168,24 @@ static void fill_device_part(Backend *b) {
 }
 
 static void fill_operations(Backend *b) {
+    b->embed_forward = cuda_embed_forward;
+    b->embed_backward = cuda_embed_backward;
     b->linear_forward = cuda_linear_forward;
     b->linear_backward_input = cuda_linear_backward_input;
     b->linear_backward_weight = cuda_linear_backward_weight;
+    b->rmsnorm_forward = cuda_rmsnorm_forward;
+    b->rmsnorm_rebuild = cuda_rmsnorm_rebuild;
+    b->rmsnorm_backward = cuda_rmsnorm_backward;
+    b->rmsnorm_scratch = cuda_rmsnorm_scratch;
+    b->rope = cuda_rope;
+    b->attention_forward = cuda_attention_forward;
+    b->attention_backward = cuda_attention_backward;
+    b->attention_scratch = cuda_attention_scratch;
+    b->attention_decode = cuda_attention_decode;
+    b->swiglu_forward = cuda_swiglu_forward;
+    b->swiglu_backward = cuda_swiglu_backward;
+    b->gather_rows = cuda_gather_rows;
+    b->scatter_rows = cuda_scatter_rows;
     b->cross_entropy = cuda_cross_entropy;
     b->sum_losses = cuda_sum_losses;
     b->sum_squares = cuda_sum_squares;
@@ -178,11 +193,8 @@ static void fill_operations(Backend *b) {
     b->adamw = cuda_adamw;
     b->freeze = cuda_freeze;
     b->to_float = cuda_to_float;
+    b->fill_normal = cuda_fill_normal;
     b->gemm_seconds = cuda_gemm_seconds;
-    b->attention_forward = cuda_attention_forward;
-    b->attention_backward = cuda_attention_backward;
-    b->attention_scratch = cuda_attention_scratch;
-    b->attention_decode = cuda_attention_decode;
 }
 
 // Scratch that operations keep for themselves.
