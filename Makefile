@@ -37,20 +37,22 @@ COMMON := -O2 -g -I. -pthread -MMD -MP $(SANITIZE_FLAGS) $(WARNINGS)
 ALL_CFLAGS = -std=c11 -D_GNU_SOURCE -ffp-contract=off $(COMMON) $(LOOPS) -Wstrict-prototypes -Wmissing-prototypes $(CFLAGS)
 ALL_CXXFLAGS := -std=c++17 $(COMMON) $(CXXFLAGS)
 
-# ---- CUDA: nvcc from CUDA_HOME, PATH or /usr/local/cuda; NVCC= (empty) builds without.
-CUDA_HOME ?= /usr/local/cuda
+# ---- CUDA: nvcc from CUDA_HOME, PATH or /usr/local/cuda; NVCC= (empty) builds without. CUDA_ARCH: for which cards.
 ifeq ($(origin NVCC),undefined)
-NVCC := $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc))
+NVCC := $(firstword $(if $(CUDA_HOME),$(wildcard $(CUDA_HOME)/bin/nvcc)) $(shell command -v nvcc) \
+	$(wildcard /usr/local/cuda/bin/nvcc))
 endif
+CUDA_ARCH ?=
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 # Emulated, matrix products are those of tests/emulator/gemm_plain.cc.
 EMULATED_SOURCES := $(filter-out kernels/cuda/gemm_cublaslt.cu,$(CUDA_SOURCES)) $(wildcard tests/*.cu)
-NVCC_FLAGS = -std=c++17 -O3 -I. -arch=sm_89 -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Werror,-Wshadow
+NVCC_FLAGS = -std=c++17 -O3 -I. -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Werror,-Wshadow
 ifeq ($(NVCC),)
 CUDA_OBJECTS := $(BUILD)/kernels/cuda/absent.o
 else
 CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
-CUDA_LIBRARIES := -L$(dir $(NVCC))../lib64 -lcudart_static -lrt
+CUDA_LIBRARIES := $(addprefix -L$(dir $(realpath $(NVCC)))../,lib64 lib targets/$(shell uname -m)-linux/lib) \
+	-lcudart_static -ldl -lrt
 endif
 
 # The same sources for the tests, emulated on the CPU: once plain, once with every memory access of a kernel checked.
@@ -98,9 +100,16 @@ $(BUILD)/%.o: %.cc | check-deps
 	@mkdir -p $(@D)
 	$(call say,CXX,$<) $(CXX) $(ALL_CXXFLAGS) -c $< -o $@
 
-$(BUILD)/%.o: %.cu | check-deps
+# nvcc's flags for the architectures; the file changes only when they do, and is empty without nvcc.
+$(BUILD)/cuda_flags: FORCE
 	@mkdir -p $(@D)
-	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) -c $< -o $@
+	@if [ -n "$(NVCC)" ]; then kernels/cuda/architectures "$(NVCC)" "$(CUDA_ARCH)"; fi >$@.new 2>$@.notes || \
+		{ cat $@.notes >&2; exit 1; }
+	@cmp -s $@ $@.new || { cat $@.notes; mv $@.new $@; }
+
+$(BUILD)/%.o: %.cu $(BUILD)/cuda_flags | check-deps
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) $$(cat $(BUILD)/cuda_flags) -c $< -o $@
 
 $(BUILD)/emulated/%.o: %.cu | check-deps
 	@mkdir -p $(@D)
@@ -124,8 +133,9 @@ $(BUILD)/version.h: FORCE
 $(BUILD)/main.o: $(BUILD)/version.h
 $(BUILD)/main.o: ALL_CFLAGS += -I$(BUILD)
 
-$(PROGRAM): $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/main.o
-	$(call say,LINK,$@) $(LINK) $^ $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
+$(PROGRAM): $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/main.o $(BUILD)/cuda_flags
+	$(call say,LINK,$@) $(LINK) $(filter %.o,$^) $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
+	@$(if $(NVCC),,echo "$@ computes on the CPU alone: no nvcc in CUDA_HOME, PATH or /usr/local/cuda")
 
 # Every tests/test_*.c is one cmocka program, with the emulated CUDA backend; test_cuda_* also with the checked one.
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(EMULATED_OBJECTS)
@@ -134,6 +144,14 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(EMULATED_OBJEC
 $(BUILD)/checked/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CHECKED_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
+
+# The same test programs on a real card.
+$(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/tests/emulator/on_card.o
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
+
+gpu-tests: $(CHECKED_TESTS:%=$(BUILD)/gpu/tests/%)
+.PHONY: gpu-tests
 
 .SECONDARY:
 TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%) $(CHECKED_TESTS:%=$(BUILD)/checked/tests/%)

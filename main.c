@@ -1,6 +1,8 @@
 // main.c - the command table and nothing that computes.
 #include "cli/command.h"
+#include "kernels/backends.h"
 #include "version.h"
+#include <stdio.h>
 
 #ifdef __clang__
 #define COMPILER "clang " __clang_version__
@@ -50,6 +52,8 @@ static const Command commands[] = {
 };
 
 int main(int argc, char **argv) {
-    static const char version[] = "lisa " LISA_COMMIT "\ncompiler: " COMPILER "\nbackends: cpu\n";
+    char built[160], version[256];
+    snprintf(version, sizeof version, "lisa %s\ncompiler: %s\nbackends: %s\n", LISA_COMMIT, COMPILER,
+             backends_built(built));
     return program_run(commands, sizeof commands / sizeof commands[0], version, argc, argv);
 }

@@ -1,21 +1,69 @@
 // info.c - `lisa info [MODEL]`: what a model is, or what this machine has.
 #include "cli/command.h"
 #include "cli/report.h"
-#include "kernels/kernels.h"
+#include "kernels/backends.h"
+#include "kernels/cuda/cards.h"
+#include "kernels/nvidia.h"
 #include "model/block.h"
 #include "model/source.h"
 #include "tokenizer/template.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/sysinfo.h>
+
+static void report_version(Report *report, const char *name, int version) {
+    char text[32];
+    snprintf(text, sizeof text, "up to CUDA %d.%d", version / 1000, version % 1000 / 10);
+    report_text(report, name, version ? text : "none");
+}
+
+// One card: its name and capability, memory, and the link to the host, in bytes per second.
+static void report_card(Report *report, const Card *card, int number) {
+    char name[48], text[192];
+    double to_card, to_host;
+    Error error = {0};
+    snprintf(name, sizeof name, "card_%d", number);
+    snprintf(text, sizeof text, "%s, compute capability %d.%d", card->name, card->major, card->minor);
+    report_text(report, name, text);
+    snprintf(name, sizeof name, "card_%d_free", number);
+    report_bytes(report, name, card->free_bytes);
+    snprintf(name, sizeof name, "card_%d_memory", number);
+    report_bytes(report, name, card->total_bytes);
+    snprintf(name, sizeof name, "card_%d_problem", number);
+    if (!cuda_check_card(number, &error) || !cuda_measure_link(number, &to_card, &to_host, &error)) {
+        report_text(report, name, error.text);
+        return;
+    }
+    snprintf(name, sizeof name, "card_%d_from_host_GB/s", number);
+    report_number(report, name, 1e-9 * to_card);
+    snprintf(name, sizeof name, "card_%d_to_host_GB/s", number);
+    report_number(report, name, 1e-9 * to_host);
+}
+
+static void report_cards(Report *report) {
+    CardList list;
+    Error error = {0};
+    cuda_list_cards(&list);
+    const char *seen = nvidia_card_seen("");
+    if (cuda_build_version()) report_version(report, "driver", list.driver); // nobody to ask otherwise
+    report_integer(report, "cards", list.count);
+    if (list.count == 0 && seen) {
+        report_text(report, "card_seen", seen);
+        if (!cuda_check_card(0, &error)) report_text(report, "card_problem", error.text);
+    }
+    for (int i = 0; i < list.count; i++) report_card(report, &list.cards[i], i);
+}
 
 static bool report_machine(Report *report, const Options *options, Error *error) {
     Backend *backend = backend_cpu_create((int)options->threads, false, error);
     if (!backend) return false;
-    report_text(report, "backends", backend->name);
+    char built[160];
+    report_text(report, "backends", backends_built(built));
     report_integer(report, "threads", thread_pool_size(backend->threads));
     struct sysinfo machine;
     if (!sysinfo(&machine)) report_bytes(report, "memory", (uint64_t)machine.totalram * machine.mem_unit);
     backend->destroy(backend);
+    report_cards(report);
     return true;
 }
 

@@ -2,14 +2,15 @@
 #include "cli/options.h"
 #include <stddef.h>
 
-#define RUN     (COMMAND_TRAIN | COMMAND_PLAN)
-#define DATA    (COMMAND_TRAIN | COMMAND_PLAN | COMMAND_PREVIEW | COMMAND_EVAL)
-#define B       COMMAND_BENCH
-#define SPEAK   (COMMAND_GENERATE | COMMAND_CHAT)
-#define ALL     (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
-#define AT(at)  offsetof(Options, at)
-#define COUNT   1e12 // more than anyone can count to
-#define LARGEST 9e15 // whole numbers up to here are exact in a double
+#define RUN       (COMMAND_TRAIN | COMMAND_PLAN)
+#define DATA      (COMMAND_TRAIN | COMMAND_PLAN | COMMAND_PREVIEW | COMMAND_EVAL)
+#define B         COMMAND_BENCH
+#define SPEAK     (COMMAND_GENERATE | COMMAND_CHAT)
+#define ALL       (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
+#define COMPUTING (RUN | COMMAND_EVAL | SPEAK | B)
+#define AT(at)    offsetof(Options, at)
+#define COUNT     1e12 // more than anyone can count to
+#define LARGEST   9e15 // whole numbers up to here are exact in a double
 
 static const char *const formats[] = {"auto", "alpaca", "sharegpt", "openai", "prompt_completion",
                                       "text", "plain",  NULL};
@@ -118,6 +119,8 @@ const OptionRow option_table[] = {
      "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
     {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST,
      NULL, NULL, "memory that the run may take; 0: most of what is free"},
+    {"device", NULL, 0, VALUE_TEXT, COMPUTING, 0, GROUP_MEMORY, AT(device), "auto", 0, 0, NULL, "DEVICE",
+     "what computes: cpu, cuda, cuda:<number of the card>; auto: the first NVIDIA card if there is one, else the CPU"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,
      "processor threads; 0: one per processor"},
 

@@ -30,6 +30,7 @@ typedef struct Options {
     TrainSettings train;
     char *model_name_or_path;
     bool random_weights;   // measure with random weights instead of the model's
+    char *device;          // auto, cpu, cuda or cuda:<number>
     int64_t threads;       // 0: one per processor
     uint64_t memory_limit; // bytes that the run may take; 0: most of what is free
     int64_t preview_samples;

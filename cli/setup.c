@@ -1,5 +1,6 @@
 // setup.c - see setup.h.
 #include "cli/setup.h"
+#include "kernels/backends.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,7 @@ bool setup_choose_template(Setup *setup, const Options *options, Error *error) {
 
 bool setup_plan(const Options *options, const ModelConfig *config, bool evaluate_only, Backend **backend, Plan *plan,
                 Error *error) {
-    *backend = backend_cpu_create((int)options->threads, false, error);
+    *backend = backend_open(options->device, (int)options->threads, error);
     if (!*backend) return false;
     PlanRequest request = {.config = config,
                            .settings = &options->train,

@@ -2,6 +2,7 @@
 #include "cli/speaker.h"
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "kernels/backends.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,7 +58,7 @@ bool speaker_open(Speaker *speaker, const Options *options, Error *error) {
     int64_t capacity = options->data.cutoff_len;
     if (capacity > config->max_positions) capacity = config->max_positions;
     size_t bytes = (size_t)config->vocabulary * sizeof *speaker->logits;
-    speaker->backend = backend_cpu_create((int)options->threads, false, error);
+    speaker->backend = backend_open(options->device, (int)options->threads, error);
     if (!speaker->backend || !take_memory(speaker, capacity, error)) return false;
     speaker->logits = malloc(bytes);
     if (!speaker->logits) return error_memory(error, "the logits", bytes);

@@ -109,9 +109,21 @@ static Child start(const char *input, const char *const *list) {
     return child;
 }
 
+// Whether the command computes. It does so on the CPU here, whatever cards the machine has.
+static bool computes(const char *command) {
+    static const char *const names[] = {"train", "plan", "eval", "generate", "chat", "bench"};
+    for (size_t i = 0; command && i < sizeof names / sizeof *names; i++)
+        if (!strcmp(command, names[i])) return true;
+    return false;
+}
+
 Child start_lisa(const char *input, const char *const *arguments) {
     const char *list[64] = {program_path()};
     int count = 1;
+    if (computes(*arguments)) {
+        list[count++] = *arguments++;
+        list[count++] = "--device=cpu";
+    }
     while (*arguments && count < 63) list[count++] = *arguments++;
     return start(input, list);
 }

@@ -27,7 +27,8 @@ float noise(uint64_t key, uint64_t index);
 // Fails the test unless max|out - reference| <= tolerance * max|reference|; says where the worst element lies.
 void check_close(const char *what, const float *out, const float *reference, int64_t count, double tolerance);
 
-// Runs the program (environment variable LISA, default ./lisa) with a NULL-terminated list of arguments.
+// Runs the program (environment variable LISA, default ./lisa) with a NULL-terminated list of arguments. Commands that
+// compute are given --device=cpu.
 typedef struct Run {
     int exit_code; // 128 + signal when a signal ended it
     char *out;     // stdout, caller's memory (run_free)

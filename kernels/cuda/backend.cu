@@ -3,6 +3,7 @@
 // Everything is queued on streams and returns at once. CUDA reports a kernel's fault at some later call: the first one
 // seen is kept with the operation that was being issued then, and check() tells it.
 #include "kernels/cuda/backend.h"
+#include "kernels/cuda/cards.h"
 #include "kernels/cuda/gemm.h"
 #include <stdlib.h>
 
@@ -212,6 +213,7 @@ static bool allocate_workspace(CudaBackend *cuda, Error *error) {
 }
 
 static bool open_card(CudaBackend *cuda, int device, Error *error) {
+    if (!cuda_check_card(device, error)) return false;
     cudaError_t status = cudaSetDevice(device);
     if (status != cudaSuccess) return failed(error, "the card cannot be used", status);
     cuda->device = device;
