@@ -146,7 +146,8 @@ $(BUILD)/checked/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CHECKE
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
 # The same test programs on a real card.
-$(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/tests/emulator/on_card.o
+ON_CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(BUILD)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
+$(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(ON_CARD_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
 
