@@ -71,7 +71,7 @@ CHECKED_TESTS := $(filter test_cuda_%,$(TESTS))
 PROGRAM := $(if $(filter build,$(BUILD)),lisa,$(BUILD)/lisa)
 
 .DEFAULT_GOAL := all
-.PHONY: all check-deps check-fuzz-deps deps test demo fuzz bench install format check-format check-includes tidy clean help FORCE
+.PHONY: all check-deps check-fuzz-deps deps test demo fuzz bench gpu-check install format check-format check-includes tidy clean help FORCE
 
 all: $(PROGRAM) ## build ./lisa (what make alone does)
 
@@ -163,6 +163,20 @@ test: ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory tests check-includes
 	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TEST_PROGRAMS)
+
+# The same programs on this machine's card: linked with what nvcc made, in place of the emulation.
+CARD_TESTS := $(CHECKED_TESTS:%=$(BUILD)/card/tests/%)
+CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(BUILD)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
+
+$(BUILD)/card/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CARD_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
+
+card-tests: $(PROGRAM) $(CARD_TESTS)
+.PHONY: card-tests
+
+gpu-check: ## prove the CUDA part on this machine's card and measure it, in under 8 minutes
+	@NVCC=$(NVCC) BUILD=$(BUILD) LISA=./$(PROGRAM) bench/gpu_check $(CARD_TESTS)
 
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
