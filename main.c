@@ -32,6 +32,12 @@ static const Command commands[] = {
      "the\n"
      "plain text so far, which the model continues. With --json the conversation is printed at its end.",
      command_chat},
+    {"export", COMMAND_EXPORT, "MODEL export_dir=FOLDER [option=value ...]", "the model as a file for other programs",
+     "Writes MODEL as a GGUF file with an Ollama Modelfile beside it, as a Hugging Face directory, or as a delta: "
+     "only\n"
+     "what training changed. base=MODEL delta=FOLDER makes the directory again. docs/use.md has the lines for each "
+     "program.",
+     command_export},
     {"plan", COMMAND_PLAN, "MODEL|config.yaml [option=value ...]", "what a training run will take of memory",
      "Takes the options of lisa train, and of the model nothing but its config.json. The run then takes these bytes,\n"
      "and none after its first step.",

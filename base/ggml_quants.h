@@ -1,9 +1,10 @@
-// ggml_quants.h - the tensor types of GGUF files and how their blocks become floats.
+// ggml_quants.h - the tensor types of GGUF files, how their blocks become floats and floats become blocks.
 //
 // A quantised tensor is a run of blocks: 32 (or 256, the "K" types) consecutive elements of a row share a scale, some
 // also a minimum. The layouts are ggml's (ggml-common.h); the arithmetic is fp32 in the order of gguf-py's
 // dequantize, so the results are equal bit for bit.
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,3 +37,12 @@ const GgmlTypeInfo *ggml_type_info(uint32_t type);
 
 // "Q2_K" and the like for types that exist but are not read, "type 99" written into text for numbers unknown to us.
 const char *ggml_type_name(uint32_t type, char text[24]);
+
+// ---- ggml_quantise.c ----
+
+// Whether floats can be brought to this type: the plain ones, Q8_0, Q4_0, Q4_1, Q5_0 and Q5_1.
+bool ggml_can_quantise(GgmlType type);
+// Brings floats to `blocks` blocks of such a type, rounded as ggml's reference (quantize_row_*_ref of ggml-quants.c,
+// without fused multiply-add) and gguf-py do it, byte for byte. Values are finite; |value| <= 65504 unless the type is
+// F32 or BF16.
+void ggml_quantise(GgmlType type, unsigned char *bytes, const float *values, int64_t blocks);

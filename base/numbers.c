@@ -14,6 +14,16 @@ float fp16_to_float(fp16 value) {
     return float_from_bits(sign | float_bits(magnitude));
 }
 
+fp16 fp16_from_float(float value) {
+    uint32_t bits = float_bits(value), sign = (bits >> 16) & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) return (fp16)(sign | 0x7e00u);
+    if (magnitude >= 0x477ff000u) return (fp16)(sign | 0x7c00u); // half a step above the largest number, and beyond
+    if (magnitude >= 0x38800000u)                                // normal: the exponent's bias shrinks by 112
+        return (fp16)(sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13));
+    // subnormal: adding 0.5 leaves steps of 2^-24 in the fraction, rounded as the addition rounds
+    return (fp16)(sign | (float_bits(float_from_bits(magnitude) + 0.5f) - 0x3f000000u));
+}
+
 const char *format_bytes(char text[16], uint64_t bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double value = (double)bytes;

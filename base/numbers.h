@@ -45,6 +45,7 @@ static inline HOST_DEVICE bf16 bf16_from_float(float value) {
 }
 
 float fp16_to_float(fp16 value);
+fp16 fp16_from_float(float value); // to nearest, ties to even; beyond 65519.996 infinity; NaN stays NaN
 
 // false when the result does not fit; *result is then undefined
 static inline bool size_multiply(size_t a, size_t b, size_t *result) {

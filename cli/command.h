@@ -26,5 +26,6 @@ int command_eval(const Options *options, Error *error);
 int command_generate(const Options *options, Error *error);
 int command_chat(const Options *options, Error *error);
 int command_bench(const Options *options, Error *error);
+int command_export(const Options *options, Error *error);
 int command_info(const Options *options, Error *error);
 int command_options(const Options *options, Error *error);

@@ -39,7 +39,14 @@ static bool encode_prompt(const Speaker *speaker, const Buffer *prompt, TokenLis
     return speaker_encode(speaker, &message, 1, ids, error);
 }
 
-static bool print_json(const Answer *answer, Error *error) {
+static json_t *id_list(const TokenList *ids, int64_t first, int64_t end) {
+    json_t *list = json_array();
+    for (int64_t i = first; i < end; i++) json_array_append_new(list, json_integer(ids->ids[i]));
+    return list;
+}
+
+// The ids that were fed are the prompt's and then the answer's, its end token not among them.
+static bool print_json(const Answer *answer, const TokenList *fed, Error *error) {
     Report report;
     report_start(&report);
     report_value(&report, "text", json_stringn(buffer_string(&answer->text), answer->text.size));
@@ -47,6 +54,8 @@ static bool print_json(const Answer *answer, Error *error) {
     report_integer(&report, "new_tokens", answer->new_tokens);
     report_text(&report, "finish_reason", answer->end == ANSWER_ENDED ? "stop" : "length");
     report_number(&report, "seconds", answer->seconds);
+    report_value(&report, "prompt_ids", id_list(fed, 0, answer->prompt_tokens));
+    report_value(&report, "ids", id_list(fed, answer->prompt_tokens, fed->count));
     return report_print(&report, true, error);
 }
 
@@ -59,7 +68,7 @@ int command_generate(const Options *options, Error *error) {
                 encode_prompt(&speaker, &prompt, &ids, error) &&
                 speaker_answer(&speaker, &ids, options->json ? NULL : print_piece, &answer, error);
     if (good && options->json)
-        good = print_json(&answer, error);
+        good = print_json(&answer, &speaker.fed, error);
     else if (good)
         putchar('\n');
     answer_free(&answer);

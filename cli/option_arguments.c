@@ -6,7 +6,8 @@
 #include <string.h>
 
 // Commands whose positional argument may be a model.
-#define MODEL_COMMANDS (COMMAND_PLAN | COMMAND_EVAL | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
+#define MODEL_COMMANDS                                                                                                 \
+    (COMMAND_PLAN | COMMAND_EVAL | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH | COMMAND_EXPORT)
 
 typedef struct Arguments {
     char *const *next;

@@ -10,7 +10,7 @@
 #define OTHER_METHOD   "this method is not there; finetuning_type is lisa or full"
 #define ONLY_TEXT      "only text models are trained"
 #define NO_BEST        "evaluation does not choose or end anything; the last state is the result"
-#define OTHER_OUTPUT   "the trained model lies in output_dir; there is no upload or export of another kind"
+#define OTHER_OUTPUT   "the trained model lies in output_dir; there is no upload"
 #define NO_ADDED_LOSS  "the loss is plain cross-entropy"
 #define OTHER_SCHEDULE "the learning rate follows lr_scheduler_type with warmup_ratio or warmup_steps"
 #define NO_STREAMING   "the data is read once before training and then held as token ids"
@@ -184,7 +184,10 @@ static const ForeignOption foreign_options[] = {
     IGNORED("hub_*"),
     IGNORED("hf_hub_token"),
     IGNORED("hf_use_auth_token"),
-    {"export_*", NULL, NULL, OTHER_OUTPUT},
+    IGNORED("export_device"),
+    IGNORED("export_hub_*"),
+    {"export_legacy_format", NULL, NULL, "weights are written as safetensors, not as pickle files"},
+    {"export_quantization_*", NULL, NULL, "lisa export quantises by outtype: q8_0 or q4_0"},
 
     // many machines
     IGNORED("ddp_*"),

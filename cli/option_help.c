@@ -104,7 +104,8 @@ static bool append_values(Buffer *text, const OptionRow *row, Error *error) {
 }
 
 static bool append_commands(Buffer *text, const OptionRow *row, Error *error) {
-    static const char *const names[] = {"train", "plan", "preview", "eval", "generate", "chat", "info", "bench"};
+    static const char *const names[] = {"train", "plan", "preview", "eval",  "generate",
+                                        "chat",  "info", "bench",   "export"};
     const unsigned count = sizeof names / sizeof names[0], all = (1u << count) - 1;
     if ((row->commands & all) == all) return buffer_text(text, "all", error);
     bool first = true;

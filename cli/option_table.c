@@ -5,8 +5,9 @@
 #define RUN       (COMMAND_TRAIN | COMMAND_PLAN)
 #define DATA      (COMMAND_TRAIN | COMMAND_PLAN | COMMAND_PREVIEW | COMMAND_EVAL)
 #define B         COMMAND_BENCH
+#define X         COMMAND_EXPORT
 #define SPEAK     (COMMAND_GENERATE | COMMAND_CHAT)
-#define ALL       (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH)
+#define ALL       (DATA | COMMAND_GENERATE | COMMAND_CHAT | COMMAND_INFO | COMMAND_BENCH | X)
 #define COMPUTING (RUN | COMMAND_EVAL | SPEAK | B)
 #define AT(at)    offsetof(Options, at)
 #define COUNT     1e12 // more than anyone can count to
@@ -20,17 +21,19 @@ static const char *const samplings[] = {"uniform", "cycle", NULL};
 static const char *const schedules[] = {"cosine", "linear", "constant", "constant_with_warmup", NULL};
 static const char *const checkpointings[] = {"auto", "true", "mlp", "false", NULL};
 static const char *const strategies[] = {"no", "steps", "epoch", NULL};
+static const char *const export_formats[] = {"gguf", "hf", "delta", NULL};
+static const char *const outtypes[] = {"auto", "bf16", "f16", "q8_0", "q4_0", NULL};
 static const char *const log_levels[] = {"quiet", "warning", "info", "debug", NULL};
 
 const OptionRow option_table[] = {
     // ---- model
-    {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, ALL & ~(COMMAND_INFO | COMMAND_BENCH), GROUP_MODEL,
-     AT(model_name_or_path), NULL, 0, 0, NULL, "MODEL",
+    {"model_name_or_path", "model base_model", 'm', VALUE_TEXT, ALL, ALL & ~(COMMAND_INFO | COMMAND_BENCH | X),
+     GROUP_MODEL, AT(model_name_or_path), NULL, 0, 0, NULL, "MODEL",
      "a Hugging Face directory, a GGUF file, or an id in the local Hugging Face cache"},
-    {"template", "chat_template conversation_template", 0, VALUE_TEXT, DATA | SPEAK | B, 0, GROUP_MODEL,
+    {"template", "chat_template conversation_template", 0, VALUE_TEXT, DATA | SPEAK | B | X, 0, GROUP_MODEL,
      AT(data.template_name), NULL, 0, 0, NULL, "NAME", "chat template; not given: the one recognised in the model"},
-    {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK | B, 0, GROUP_MODEL, AT(data.default_system), NULL, 0, 0,
-     NULL, "TEXT", "system text where there is none; not given: the template's own; empty: none"},
+    {"default_system", "system", 0, VALUE_TEXT, DATA | SPEAK | B | X, 0, GROUP_MODEL, AT(data.default_system), NULL, 0,
+     0, NULL, "TEXT", "system text where there is none; not given: the template's own; empty: none"},
     {"random_weights", NULL, 0, VALUE_FLAG, B, 0, GROUP_MODEL, AT(random_weights), "true", 0, 0, NULL, NULL,
      "measure with random weights, of the model take only config.json; false: load its weights"},
 
@@ -161,6 +164,20 @@ const OptionRow option_table[] = {
     {"top_p", NULL, 0, VALUE_NUMBER, SPEAK, 0, GROUP_ANSWER, AT(top_p), "0.7", 1e-6, 1, NULL, NULL,
      "draw only from the likeliest tokens that together have this probability"},
 
+    // ---- export
+    {"export_dir", NULL, 'o', VALUE_TEXT, X, X, GROUP_EXPORT, AT(export_dir), NULL, 0, 0, NULL, "FOLDER",
+     "where the files go; must not exist yet, or be empty"},
+    {"export_format", NULL, 0, VALUE_CHOICE, X, 0, GROUP_EXPORT, AT(export_format), "gguf", 0, 0, export_formats, NULL,
+     "gguf: for llama.cpp, Ollama and LM Studio; hf: a Hugging Face directory; delta: what differs from base"},
+    {"outtype", NULL, 0, VALUE_CHOICE, X, 0, GROUP_EXPORT, AT(outtype), "auto", 0, 0, outtypes, NULL,
+     "what a GGUF file's matrices are stored as; auto: as in base, or in the model when it is a GGUF file, else bf16"},
+    {"export_size", NULL, 0, VALUE_NUMBER, X, 0, GROUP_EXPORT, AT(export_size), "5", 0, 1e9, NULL, NULL,
+     "GB of a safetensors file at most; 0: one file"},
+    {"base", NULL, 0, VALUE_TEXT, X, 0, GROUP_EXPORT, AT(base), NULL, 0, 0, NULL, "MODEL",
+     "what the model was trained from: a delta is made against it or put onto it; a GGUF file gives its types"},
+    {"delta", NULL, 0, VALUE_TEXT, X, 0, GROUP_EXPORT, AT(delta), NULL, 0, 0, NULL, "FOLDER",
+     "an exported delta, instead of a model: base and delta give the Hugging Face directory again"},
+
     // ---- the program
     {"json", NULL, 0, VALUE_FLAG, ALL, 0, GROUP_PROGRAM, AT(json), "false", 0, 0, NULL, NULL,
      "print the result as one JSON object on stdout"},
@@ -175,6 +192,7 @@ _Static_assert(sizeof option_table / sizeof option_table[0] <= OPTIONS_MAX, "str
 
 const char *option_group_title(OptionGroup group) {
     static const char *const titles[GROUP_COUNT] = {
-        "Model", "Data", "Method", "Length", "Optimizer", "Memory and speed", "Results", "Answers", "Program"};
+        "Model",   "Data",    "Method", "Length", "Optimizer", "Memory and speed",
+        "Results", "Answers", "Export", "Program"};
     return titles[group];
 }

@@ -19,8 +19,12 @@ typedef enum {
     COMMAND_CHAT = 32,
     COMMAND_INFO = 64,
     COMMAND_BENCH = 128,
-    COMMAND_OPTIONS = 256 // prints the table itself
+    COMMAND_EXPORT = 256,
+    COMMAND_OPTIONS = 512 // prints the table itself
 } CommandSet;
+
+typedef enum { EXPORT_GGUF, EXPORT_HUGGING_FACE, EXPORT_DELTA } ExportFormat;
+typedef enum { OUT_AUTO, OUT_BF16, OUT_F16, OUT_Q8_0, OUT_Q4_0 } ExportType;
 
 #define OPTIONS_MAX 96 // rows of the table at most
 
@@ -39,6 +43,12 @@ typedef struct Options {
     int64_t max_new_tokens;
     double temperature;
     double top_p;
+    char *export_dir;
+    ExportFormat export_format;
+    ExportType outtype;
+    double export_size; // GB (10^9 bytes) of a safetensors file; 0: one file
+    char *base;
+    char *delta;
     bool json; // one JSON object on stdout
     int log_level;
     bool help;               // -h was given: nothing else is checked then
@@ -60,6 +70,7 @@ typedef enum {
     GROUP_MEMORY,
     GROUP_REPORT,
     GROUP_ANSWER,
+    GROUP_EXPORT,
     GROUP_PROGRAM,
     GROUP_COUNT
 } OptionGroup;

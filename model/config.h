@@ -57,3 +57,6 @@ bool model_config_from_gguf(ModelConfig *config, const GgufFile *file, Error *er
 // Rotary tables for positions 0 .. positions-1: cosine and sine, each [positions, D / 2]. Frequencies and angles are
 // fp32 as in transformers; the cosine and sine of an angle are correctly rounded.
 void model_rope_tables(const ModelConfig *config, int64_t positions, float *cosine, float *sine);
+
+// The divisors [D / 2] of the frequencies under a llama3 rope scaling, as GGUF's rope_freqs.weight has them.
+void model_rope_factors(const ModelConfig *config, float *factors);

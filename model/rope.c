@@ -79,6 +79,18 @@ void model_rope_tables(const ModelConfig *config, int64_t positions, float *cosi
     }
 }
 
+void model_rope_factors(const ModelConfig *config, float *factors) {
+    float low = (float)config->rope_low_freq_factor, high = (float)config->rope_high_freq_factor;
+    float original = (float)config->rope_original_positions, factor = (float)config->rope_factor;
+    for (int j = 0; j < config->head_dim / 2; j++) {
+        float wavelength = (float)TWO_PI / plain_frequency(config, j);
+        float smooth = (original / wavelength - low) / (high - low);
+        factors[j] = wavelength < original / high  ? 1
+                     : wavelength > original / low ? factor
+                                                   : 1 / ((1 - smooth) / factor + smooth);
+    }
+}
+
 // Whether the llama3 scaling in config divides every frequency by the given factors.
 static bool matches_factors(const ModelConfig *config, const float *factors) {
     for (int j = 0; j < config->head_dim / 2; j++) {

@@ -17,8 +17,7 @@ bool source_open_gguf(ModelSource *source, Error *error) {
     return model_config_from_gguf(&source->config, &source->gguf, error);
 }
 
-// GGUF's name for a Hugging Face one; false when there is none.
-static bool gguf_name(const char *name, char text[GGUF_NAME_MAX + 1]) {
+bool source_gguf_name(const char *name, char text[GGUF_NAME_MAX + 1]) {
     static const char *const NAMES[][2] = {
         {"model.embed_tokens.weight", "token_embd.weight"},
         {"model.norm.weight", "output_norm.weight"},
@@ -50,10 +49,15 @@ static bool gguf_name(const char *name, char text[GGUF_NAME_MAX + 1]) {
     return false;
 }
 
+int source_gguf_order(const ModelConfig *config, const char *name) {
+    bool rotary = strstr(name, "attn_q.") || strstr(name, "attn_k.");
+    return rotary && config->family != FAMILY_QWEN2 ? config->head_dim : 0;
+}
+
 bool source_find_gguf(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error) {
     const GgufFile *file = &source->gguf;
     char name[GGUF_NAME_MAX + 1];
-    const GgufTensor *found = gguf_name(tensor->name, name) ? gguf_tensor(file, name) : NULL;
+    const GgufTensor *found = source_gguf_name(tensor->name, name) ? gguf_tensor(file, name) : NULL;
     if (!found) return source_missing(file->where, name, tensor, error);
     bool fits = tensor->vector
                     ? found->dimensions == 1 && found->shape[0] == tensor->columns
@@ -61,9 +65,7 @@ bool source_find_gguf(const ModelSource *source, const BlockTensor *tensor, Stor
     if (!fits) return source_misshapen(file->where, name, found->shape, found->dimensions, tensor, error);
     *stored = (StoredTensor){
         .map = &file->map, .offset = found->offset, .bytes = found->bytes, .type = found->type, .interleaved = 0};
-    // The converter of the architecture llama puts the two halves of a rotary head in turns; qwen2 is kept as it is.
-    bool rotary = strstr(name, "attn_q.") || strstr(name, "attn_k.");
-    if (rotary && source->config.family != FAMILY_QWEN2) stored->interleaved = source->config.head_dim;
+    stored->interleaved = source_gguf_order(&source->config, name);
     if (stored->interleaved && tensor->vector && found->type->block != 1)
         return error_set(error, "%s: the bias \"%s\" is stored as %s; F32, F16 and BF16 are supported", file->where,
                          name, found->type->name);

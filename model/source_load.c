@@ -22,8 +22,7 @@ typedef struct BlockTransfer {
     int64_t pieces;
 } BlockTransfer;
 
-// In a GGUF file of the architecture llama, row 2 j + t of a head is row t D/2 + j of Hugging Face's.
-static int64_t stored_row(int64_t row, int head_dim) {
+int64_t source_gguf_row(int64_t row, int head_dim) {
     int64_t head = row / head_dim, within = row % head_dim, half = head_dim / 2;
     return head * head_dim + 2 * (within % half) + within / half;
 }
@@ -51,7 +50,7 @@ static void load_piece(void *context, int64_t index, int worker) {
     int64_t row_bytes = transfer->columns / type->block * (int64_t)type->block_bytes;
     int64_t first = (index - transfer->first_piece) * transfer->piece_rows, end = first + transfer->piece_rows;
     for (int64_t row = first; row < end && row < transfer->rows; row++) {
-        int64_t from = stored->interleaved ? stored_row(row, stored->interleaved) : row;
+        int64_t from = stored->interleaved ? source_gguf_row(row, stored->interleaved) : row;
         load_row(transfer->to + row * transfer->columns, stored->map->data + stored->offset + from * row_bytes, type,
                  transfer->columns);
     }
@@ -68,10 +67,10 @@ static void zero_padding(bf16 *block, int64_t elements, const BlockTensor *tenso
     }
 }
 
-static void load_block(const ModelSource *source, BlockStore *store, ThreadPool *threads, int block) {
+void source_load_block(const ModelSource *source, int block, bf16 *to, ThreadPool *threads) {
+    const BlockLayout *layout = &source->layout;
     BlockTensor tensors[BLOCK_TENSORS_MAX];
-    BlockTransfer work = {.count = block_tensors(&store->layout, &source->config, block, tensors)};
-    bf16 *to = store_put(store, block);
+    BlockTransfer work = {.count = block_tensors(layout, &source->config, block, tensors)};
     for (int i = 0; i < work.count; i++) {
         const StoredTensor *stored = &source->tensors[block * BLOCK_TENSORS_MAX + i];
         bool column = tensors[i].vector && stored->interleaved;
@@ -84,19 +83,20 @@ static void load_block(const ModelSource *source, BlockStore *store, ThreadPool 
         transfer->piece_rows = (PIECE_ELEMENTS + transfer->columns - 1) / transfer->columns;
         work.pieces += (transfer->rows + transfer->piece_rows - 1) / transfer->piece_rows;
     }
-    zero_padding(to, block_elements(&store->layout, block), tensors, work.count);
+    zero_padding(to, block_elements(layout, block), tensors, work.count);
     thread_pool_run(threads, work.pieces, load_piece, &work);
-    store_put_finish(store, block);
     for (int i = 0; i < work.count; i++) {
         const StoredTensor *stored = work.transfers[i].stored;
         file_map_forget(stored->map, stored->offset, stored->bytes);
     }
 }
 
-// Whether every tensor of every block has the same place and shape in both.
-static bool same_layout(const BlockLayout *a, const BlockLayout *b) {
+bool source_same_layout(const ModelSource *a, const BlockLayout *b, Error *error) {
     // all members before `layers` are 64-bit numbers: there is no padding between them
-    return a->layers == b->layers && !memcmp(a, b, offsetof(BlockLayout, layers));
+    if (a->layout.layers == b->layers && !memcmp(&a->layout, b, offsetof(BlockLayout, layers))) return true;
+    error_set(error, "%s: its blocks have other shapes than those of the model in use", a->path);
+    return error_hint(error, "it was made from another model: give that one as model_name_or_path, or name another "
+                             "output_dir");
 }
 
 bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threads,
@@ -104,13 +104,10 @@ bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threa
     int blocks = block_count(&source->layout);
     if (!source->tensors)
         return error_set(error, "%s: only the configuration was opened, there are no weights to load", source->path);
-    if (!same_layout(&source->layout, &store->layout)) {
-        error_set(error, "%s: its blocks have other shapes than those of the model in use", source->path);
-        return error_hint(error, "it was made from another model: give that one as model_name_or_path, or name another "
-                                 "output_dir");
-    }
+    if (!source_same_layout(source, &store->layout, error)) return false;
     for (int block = 0; block < blocks; block++) {
-        load_block(source, store, threads, block);
+        source_load_block(source, block, store_put(store, block), threads);
+        store_put_finish(store, block);
         if (progress) progress(context, block + 1, blocks);
     }
     return true;

@@ -1,4 +1,4 @@
-// source_parts.h - what the kinds of model sources share. Private to model/source*.c, hub.c and save*.c.
+// source_parts.h - what the kinds of model sources share. Private to model/source*.c, hub.c, save*.c and export*.c.
 #pragma once
 #include "base/gguf.h"
 #include "base/safetensors.h"
@@ -38,6 +38,20 @@ bool source_open_gguf(ModelSource *source, Error *error);
 // Finds one tensor and checks its shape.
 bool source_find_hugging_face(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
 bool source_find_gguf(const ModelSource *source, const BlockTensor *tensor, StoredTensor *stored, Error *error);
+
+// GGUF's name for a Hugging Face tensor; false when there is none.
+bool source_gguf_name(const char *name, char text[GGUF_NAME_MAX + 1]);
+// Whether a file of the architecture llama has a tensor (by GGUF's name) in another order of rows: that of query and
+// key heads of this size puts the two halves of a rotary head in turns. 0: no.
+int source_gguf_order(const ModelConfig *config, const char *name);
+// Row t D/2 + j of a head of D rows is row 2 j + t there.
+int64_t source_gguf_row(int64_t row, int head_dim);
+
+// Fills a block's weights, the padding included, in the source's own layout.
+void source_load_block(const ModelSource *source, int block, bf16 *to, ThreadPool *threads);
+int64_t source_largest_block(const ModelSource *source); // in elements
+// Whether every tensor of every block has the same place and shape in both.
+bool source_same_layout(const ModelSource *a, const BlockLayout *b, Error *error);
 
 // The errors of a tensor that is not there or has another shape.
 bool source_missing(const char *where, const char *name, const BlockTensor *tensor, Error *error);

@@ -1,6 +1,5 @@
 // test_base.c - buffers, numbers, random numbers, threads, files, JSON.
 #include "base/utf8.h"
-#include "tests/half.h"
 #include "tests/support.h"
 
 #include "base/buffer.h"

@@ -1,7 +1,7 @@
 // test_source.c - opening and loading models: Hugging Face directories, GGUF files, the cache, and what is refused.
 #include "base/buffer.h"
+#include "base/numbers.h"
 #include "base/safetensors.h"
-#include "tests/half.h"
 #include "tests/loaded_model.h"
 #include "tests/support.h"
 #include <math.h>

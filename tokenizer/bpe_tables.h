@@ -1,4 +1,4 @@
-// bpe_tables.h - the data of a BPE vocabulary, shared by bpe.c and bpe_merge.c alone.
+// bpe_tables.h - the data of a BPE vocabulary, shared by bpe*.c and what writes a vocabulary out.
 #pragma once
 #include "tokenizer/bpe.h"
 #include "tokenizer/word_table.h"
@@ -43,3 +43,13 @@ static inline size_t bpe_pair_hash(uint64_t pair) {
 
 // Appends the ids of a word by merging alone.
 bool bpe_merge_word(const Bpe *bpe, BpeScratch *scratch, const char *word, size_t size, TokenList *ids, Error *error);
+
+// ---- bpe_text.c: the vocabulary as tokenizer.json and GGUF spell it ----
+
+// Appends a token's text: in GPT-2's alphabet when it takes part in merging, else as it is; nothing for an id without
+// a token.
+bool bpe_append_text(const Bpe *bpe, int32_t id, Buffer *text, Error *error);
+// The bpe->merges.count merges by ascending rank, in memory of the caller's; NULL when memory runs out.
+BpeMerge *bpe_sorted_merges(const Bpe *bpe, Error *error);
+// Appends "left right".
+bool bpe_append_merge(const Bpe *bpe, const BpeMerge *merge, Buffer *text, Error *error);

@@ -47,6 +47,12 @@ bool template_recognise(const char *jinja, const ChatTemplate **chat, char **sys
 bool template_jinja(const ChatTemplate *chat, const Tokenizer *tokenizer, const char *system, Buffer *jinja,
                     Error *error);
 
+// Appends the Go template of Ollama's Modelfile, which renders what template_encode encodes, up to a BOS at the start
+// (Ollama puts it there) and the trimming of texts. The system text is Ollama's SYSTEM.
+bool template_go(const ChatTemplate *chat, const Tokenizer *tokenizer, Buffer *go, Error *error);
+// The system text that a conversation without one gets: system, or the template's own; NULL: none.
+const char *template_system(const ChatTemplate *chat, const char *system);
+
 // Chooses the template of a model: that of the name where there is one (the option `template`), else the one recognised
 // from the model's own Jinja text. A model without any gets alpaca when alpaca_data is true, which is said in a line.
 // *system as template_recognise gives it. Errors: no such name; none recognised, the hint then lists the names.

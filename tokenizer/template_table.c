@@ -148,3 +148,8 @@ const char *template_names(void) {
     return "alpaca, llama2, llama3, llama31, chatml, smollm, qwen, qwen2, zephyr, mistral_v1, mistral_old, "
            "mistral_v3, vicuna";
 }
+
+const char *template_system(const ChatTemplate *chat, const char *system) {
+    if (system) return *system ? system : NULL;
+    return chat->system_default;
+}

@@ -99,46 +99,26 @@ static json_t *space_decoder(SpacePrefix prefix) {
 
 // ---- byte-level BPE ----
 
-// The text of a token in tokenizer.json: GPT-2's alphabet for those that take part in merging, else as it is.
-static bool token_text(const Bpe *bpe, int32_t id, Buffer *text, Error *error) {
-    const char *bytes;
-    size_t size;
-    if (!bpe_token_bytes(bpe, id, &bytes, &size)) return true;
-    if (bpe_token_id(bpe, bytes, size) == id) return bpe_append_visible(text, bytes, size, error);
-    return buffer_append(text, bytes, size, error);
-}
-
 static bool bpe_vocabulary(const Bpe *bpe, json_t *vocabulary, Error *error) {
     Buffer text = BUFFER_EMPTY;
     bool ok = true;
     for (int64_t id = 0; ok && id < bpe->rows; id++) {
         buffer_clear(&text);
-        ok = token_text(bpe, (int32_t)id, &text, error);
+        ok = bpe_append_text(bpe, (int32_t)id, &text, error);
         if (ok && json_object_set_new(vocabulary, buffer_string(&text), json_integer(id)) != 0) ok = no_text(id, error);
     }
     buffer_free(&text);
     return ok;
 }
 
-static int by_rank(const void *a, const void *b) {
-    const BpeMerge *left = a, *right = b;
-    return (left->rank > right->rank) - (left->rank < right->rank);
-}
-
 static bool bpe_merges(const Bpe *bpe, json_t *merges, Error *error) {
-    BpeMerge *sorted = malloc((bpe->merges.count + 1) * sizeof *sorted);
-    if (!sorted) return error_memory(error, "merges", bpe->merges.count * sizeof *sorted);
-    size_t count = 0;
-    for (size_t i = 0; i <= bpe->merges.mask; i++) {
-        if (bpe->merges.slots[i].pair != BPE_NO_PAIR) sorted[count++] = bpe->merges.slots[i];
-    }
-    qsort(sorted, count, sizeof *sorted, by_rank);
+    BpeMerge *sorted = bpe_sorted_merges(bpe, error);
+    if (!sorted) return false;
     Buffer text = BUFFER_EMPTY;
     bool ok = true;
-    for (size_t i = 0; ok && i < count; i++) {
+    for (size_t i = 0; ok && i < bpe->merges.count; i++) {
         buffer_clear(&text);
-        ok = token_text(bpe, (int32_t)(sorted[i].pair >> 32), &text, error) && buffer_byte(&text, ' ', error) &&
-             token_text(bpe, (int32_t)(uint32_t)sorted[i].pair, &text, error);
+        ok = bpe_append_merge(bpe, &sorted[i], &text, error);
         if (ok) json_array_append_new(merges, json_string(buffer_string(&text)));
     }
     buffer_free(&text);

@@ -1,0 +1,48 @@
+// export.h - a model's weights on their way into other files, one tensor at a time, straight from its own files.
+#pragma once
+#include "base/gguf_write.h"
+#include "base/threads.h"
+#include "model/save.h"
+#include "model/source.h"
+
+// Called now and then with bytes done; may be NULL.
+typedef void ExportProgress(void *context, uint64_t done, uint64_t total);
+
+// ---- GGUF (export_gguf.c, export_convert.c) ----
+
+typedef struct GgufExport {
+    const ModelSource *source;
+    const ModelSource *base; // a GGUF file whose order and types of tensors are kept: the source itself, or what it was
+                             // trained from; tensors that are equal in both keep their bytes. NULL: a new layout
+    GgmlType type;           // without base, of matrices: BF16, F16, Q8_0 or Q4_0; vectors are F32 in any case
+    ThreadPool *threads;
+    ExportProgress *progress;
+    void *context;
+} GgufExport;
+
+// The tensors of the file and where each comes from. In a new layout a matrix whose rows are no multiple of the type's
+// block is F16, and the output matrix of a Q4_0 file is Q8_0 (it alone decides between tokens; llama.cpp too keeps it
+// finer). With base a tensor that was changed and whose type cannot be written (K types) becomes Q8_0.
+typedef struct GgufPlan GgufPlan;
+
+// NULL with an error; end with gguf_plan_free. job outlives the plan.
+GgufPlan *gguf_plan_make(const GgufExport *job, Error *error);
+void gguf_plan_free(GgufPlan *plan);
+size_t gguf_plan_changed(const GgufPlan *plan); // with base: tensors that differ from it
+// The GGUF file whose metadata the plan keeps: that of base, else the source's own; NULL when there is none.
+const GgufFile *gguf_plan_kept(const GgufPlan *plan);
+// Appends what llama.cpp wants to know of the model: general.* and <architecture>.*. Where a file's metadata is kept it
+// is all there, the tokenizer included, but for the keys in replaced (ended by NULL), which the caller puts.
+// name: general.name.
+bool gguf_plan_metadata(const GgufPlan *plan, const char *name, const char *const *replaced, GgufMetadata *metadata,
+                        Error *error);
+// Bytes of the file.
+bool gguf_plan_bytes(const GgufPlan *plan, const GgufMetadata *metadata, uint64_t *bytes, Error *error);
+// Writes it in one pass; memory: some MiB. Errors: a value that the type cannot hold (the tensor is named).
+bool gguf_plan_write(GgufPlan *plan, const GgufMetadata *metadata, const char *path, Error *error);
+
+// ---- which tensors differ (export_compare.c) ----
+
+// Compares all weights of two models of equal shapes, rounded to bf16. changed: [blocks][BLOCK_TENSORS_MAX] in the
+// order of block_tensors, memory of the caller's (free). Memory: two blocks.
+bool model_compare(const ModelSource *a, const ModelSource *b, ThreadPool *threads, bool **changed, Error *error);
