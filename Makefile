@@ -151,7 +151,8 @@ $(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(ON_CARD_OB
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
 
-gpu-tests: $(CHECKED_TESTS:%=$(BUILD)/gpu/tests/%)
+GPU_TESTS := $(CHECKED_TESTS:%=$(BUILD)/gpu/tests/%)
+gpu-tests: $(GPU_TESTS)
 .PHONY: gpu-tests
 
 .SECONDARY:
@@ -164,19 +165,8 @@ test: ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory tests check-includes
 	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TEST_PROGRAMS)
 
-# The same programs on this machine's card: linked with what nvcc made, in place of the emulation.
-CARD_TESTS := $(CHECKED_TESTS:%=$(BUILD)/card/tests/%)
-CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(BUILD)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
-
-$(BUILD)/card/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CARD_OBJECTS)
-	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
-
-card-tests: $(PROGRAM) $(CARD_TESTS)
-.PHONY: card-tests
-
 gpu-check: ## prove the CUDA part on this machine's card and measure it, in under 8 minutes
-	@NVCC=$(NVCC) BUILD=$(BUILD) LISA=./$(PROGRAM) bench/gpu_check $(CARD_TESTS)
+	+@MAKE="$(MAKE)" NVCC=$(NVCC) BUILD=$(BUILD) LISA=./$(PROGRAM) bench/gpu_check $(GPU_TESTS)
 
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
