@@ -24,6 +24,8 @@ static void expect(const CudaFault *fault, const char *kinds) {
         if (emulator_errors()) fail_msg("%s: reported without reason: %s", fault->name, emulator_first_error());
     } else if (!reported_as(kinds)) {
         fail_msg("%s: expected %s, reported: \"%s\"", fault->name, kinds, emulator_first_error());
+    } else if (strstr(emulator_first_error(), " thread (") && !strstr(emulator_first_error(), "cuda_faults.cu:")) {
+        fail_msg("%s: the message lacks the line: \"%s\"", fault->name, emulator_first_error());
     }
 }
 

@@ -107,6 +107,7 @@ struct Look {
     bool shared;
     int thread, warp;
     uint16_t warp_phase;
+    size_t cell; // of the access, the one looked at
 };
 
 // Every place in the source is described once per kind, then only counted: looking a line up takes long.
@@ -126,8 +127,9 @@ static bool fault(const char *kind, const Look &look, const char *what, int othe
     if (!at.empty()) at = ", at " + at;
     char other[40] = "";
     if (other_thread >= 0) snprintf(other, sizeof other, ", other thread %d", other_thread);
-    report(kind, "%s; %s of %zu bytes at %p%s%s", what, look.access == ACCESS_READ ? "read" : "write", look.bytes,
-           look.memory, other, at.c_str());
+    const char *at_fault = static_cast<const char *>(look.memory) + look.cell * CELL_BYTES;
+    report(kind, "%s; %s of %zu bytes, %s%s%s", what, look.access == ACCESS_READ ? "read" : "write", look.bytes,
+           look.shared ? "shared memory" : device_memory.place_text(at_fault).c_str(), other, at.c_str());
     return false;
 }
 
@@ -220,11 +222,11 @@ static bool check_cell(Cell &cell, const Look &look) {
     return true;
 }
 
-static void check_cells(const Look &look) {
+static void check_cells(Look &look) {
     Cell *cells = cells_of(look.memory, look.shared);
     size_t count = cell_count(look.memory, look.bytes);
-    for (size_t i = 0; i < count; i++)
-        if (!check_cell(cells[i], look)) return;
+    for (look.cell = 0; look.cell < count; look.cell++)
+        if (!check_cell(cells[look.cell], look)) return;
 }
 
 // ---- who asks
@@ -245,7 +247,7 @@ void check_access(const void *memory, size_t bytes, Access access, const void *c
     size_t stacks = static_cast<size_t>(THREAD_LIMIT) * (STACK_BYTES + STACK_GUARD);
     if (static_cast<size_t>(at - block.stacks) < stacks) return;
     int warp = running->id / WARP_SIZE;
-    Look look = {memory, bytes, access, code, place, false, running->id, warp, block.warp_phase[warp]};
+    Look look = {memory, bytes, access, code, place, false, running->id, warp, block.warp_phase[warp], 0};
     if (device_memory.contains(at)) {
         check_cells(look);
     } else if (in_shared(at)) {
@@ -262,15 +264,17 @@ void check_access(const void *memory, size_t bytes, Access access, const void *c
 
 void check_range(const void *memory, size_t bytes, Access access) {
     if (!on || bytes == 0 || !device_memory.contains(memory)) return;
-    check_cells({memory, bytes, access, nullptr, {nullptr, 0}, false, 0, 0, 0});
+    Look look = {memory, bytes, access, nullptr, {nullptr, 0}, false, 0, 0, 0, 0};
+    check_cells(look);
 }
 
 void check_device_copy(void *to, const void *from, size_t bytes) {
     if (!on) return;
-    Look take = {from, bytes, ACCESS_READ, nullptr, {nullptr, 0}, false, 0, 0, 0};
-    Look put = {to, bytes, ACCESS_WRITE, nullptr, {nullptr, 0}, false, 0, 0, 0};
+    Look take = {from, bytes, ACCESS_READ, nullptr, {nullptr, 0}, false, 0, 0, 0, 0};
+    Look put = {to, bytes, ACCESS_WRITE, nullptr, {nullptr, 0}, false, 0, 0, 0, 0};
     Cell *source = cells_of(from, false), *target = cells_of(to, false);
     for (size_t i = 0; i < cell_count(from, bytes); i++) {
+        take.cell = put.cell = i;
         if (source[i].written && !check_cell(source[i], take)) return;
         put.access = source[i].written ? ACCESS_WRITE : ACCESS_SPOIL;
         if (!check_cell(target[i], put)) return;

@@ -73,7 +73,7 @@ void launch_kernel(const char *name, void (*kernel)(Parameters...), dim3 grid, d
 
 // The shared variable of the running block that belongs to this place in the source (and, in a template, to this
 // instance of it): key is the address of a static of that place.
-void *shared_variable(const void *key, size_t bytes);
+void *shared_variable(const void *key, size_t bytes, Place place = here());
 void *dynamic_shared();
 
 } // namespace emulator

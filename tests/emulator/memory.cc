@@ -31,6 +31,18 @@ bool MemoryRange::holds(const void *memory, size_t bytes) const {
     return offset <= size && bytes <= size - offset;
 }
 
+std::string MemoryRange::place_text(const void *memory) const {
+    char *at = const_cast<char *>(static_cast<const char *>(memory)), text[80];
+    auto after = blocks.upper_bound(at);
+    if (!contains(memory) || after == blocks.begin()) {
+        snprintf(text, sizeof text, "at %p", memory);
+        return text;
+    }
+    const auto &[start, size] = *--after;
+    snprintf(text, sizeof text, "byte %zu of %zu allocated", static_cast<size_t>(at - start), size);
+    return text;
+}
+
 char *MemoryRange::allocate(size_t bytes) {
     if (!base) {
         void *memory = mmap(nullptr, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

@@ -6,6 +6,7 @@
 #pragma once
 #include <map>
 #include <stddef.h>
+#include <string>
 
 namespace emulator {
 
@@ -19,8 +20,9 @@ struct MemoryRange {
     bool contains(const void *memory) const; // in the range, allocated or not
     // Wholly in one allocation.
     bool holds(const void *memory, size_t bytes) const;
-    char *allocate(size_t bytes); // null when the addresses are used up
-    bool release(void *memory);   // false when it is not an allocation
+    std::string place_text(const void *memory) const; // "byte 12 of 256 allocated", for messages
+    char *allocate(size_t bytes);                     // null when the addresses are used up
+    bool release(void *memory);                       // false when it is not an allocation
 };
 
 constexpr size_t RANGE_BYTES = 16ull << 30;

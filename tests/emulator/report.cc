@@ -67,19 +67,24 @@ static int load_address(dl_phdr_info *info, size_t, void *address) {
     return 1;
 }
 
+// addr2line's "file.cu:12 (discriminator 1)" without the rest
+static std::string first_word(const char *line) {
+    std::string text = line;
+    return text.substr(0, text.find_first_of(" \n"));
+}
+
 std::string code_place_text(const void *code) {
     uintptr_t base = 0;
     dl_iterate_phdr(load_address, &base);
-    char command[200], line[400] = "";
+    char command[200], line[400];
     // a return address lies behind its call, perhaps on the next line
-    snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe %#lx 2>/dev/null", static_cast<int>(getpid()),
+    snprintf(command, sizeof command, "addr2line -s -i -e /proc/%d/exe %#lx 2>/dev/null", static_cast<int>(getpid()),
              static_cast<unsigned long>(reinterpret_cast<uintptr_t>(code) - base - 1));
     FILE *pipe = popen(command, "r");
     if (!pipe) return "?";
-    if (!fgets(line, sizeof line, pipe)) line[0] = '\0';
+    std::string text; // an inlined function's line, then that of its caller, and so on
+    while (fgets(line, sizeof line, pipe)) text += (text.empty() ? "" : " called at ") + first_word(line);
     pclose(pipe);
-    std::string text = line;
-    while (!text.empty() && text.back() == '\n') text.pop_back();
     return text.empty() ? "?" : text;
 }
 

@@ -39,13 +39,13 @@ void shared_new_block() {
     memset(shared_memory.dynamic, 0xff, shared_memory.dynamic_size);
 }
 
-void *shared_variable(const void *key, size_t bytes) {
+void *shared_variable(const void *key, size_t bytes, Place place) {
     for (int i = 0; i < variable_count; i++)
         if (variables[i].key == key) return variables[i].memory;
     if (variable_count == VARIABLE_LIMIT || variable_bytes + bytes > STATIC_SHARED_LIMIT ||
         variable_bytes + bytes + shared_memory.dynamic_size > SHARED_LIMIT) {
-        report("shared-limit", "%zu bytes of SHARED variables and %zu dynamic ones are too many",
-               variable_bytes + bytes, shared_memory.dynamic_size);
+        report("shared-limit", "%zu bytes of SHARED variables and %zu dynamic ones are too many, at %s",
+               variable_bytes + bytes, shared_memory.dynamic_size, place_text(place).c_str());
         abandon_launch(cudaErrorInvalidConfiguration);
     }
     char *memory = shared_memory.memory + variable_end;
