@@ -48,9 +48,9 @@ typedef struct AttentionShape {
     int64_t tokens; // T, the tail included
     int heads;      // query heads H, a multiple of kv_heads
     int kv_heads;   // key/value heads K
-    int head_dim;   // D, even, at most HEAD_DIM_LIMIT
+    int head_dim;   // D, even, with CUDA a multiple of 8; at most HEAD_DIM_LIMIT
     int window;     // 0: no limit
-    float scale;    // of the scores, usually 1 / sqrt(D)
+    float scale;    // of the scores, > 0, usually 1 / sqrt(D)
     int sequences;
     const int32_t *starts; // [sequences + 1], memory of the backend
 } AttentionShape;

@@ -8,7 +8,6 @@
 // would need 5, but that one would have to add to dQ from many blocks (docs/attention.md).
 #include "kernels/cuda/attention_key_gradients.cuh"
 #include "kernels/cuda/attention_query_gradients.cuh"
-#include "kernels/cuda/backend.h"
 
 constexpr int DELTA_WARPS = 8;
 
@@ -56,10 +55,12 @@ void cuda_attention_backward(Backend *b, Activation *dqkv, const Activation *dou
     const BackwardData data = {static_cast<Element *>(dqkv), static_cast<const Element *>(dout),
                                static_cast<const Element *>(qkv), lse, delta};
     const cudaStream_t queue = cuda_stream(b, stream);
-    LAUNCH(attention_delta_kernel, cuda_blocks(shape->tokens * shape->heads, DELTA_WARPS), 32 * DELTA_WARPS, 0, queue,
-           delta, data.dout, static_cast<const Element *>(out), *shape);
-    with_tile_width(shape->head_dim,
-                    [&](auto width) { launch_gradients<decltype(width)::WIDTH>(data, *shape, queue); });
+    with_tile_width(b, "attention_backward", shape->head_dim, [&](auto width) {
+        const unsigned blocks = cuda_blocks(shape->tokens * shape->heads, DELTA_WARPS);
+        LAUNCH(attention_delta_kernel, blocks, 32 * DELTA_WARPS, 0, queue, delta, data.dout,
+               static_cast<const Element *>(out), *shape);
+        launch_gradients<decltype(width)::WIDTH>(data, *shape, queue);
+    });
     cuda_launched(b, "attention_backward");
 }
 

@@ -6,7 +6,6 @@
 // the splits.
 #include "kernels/cuda/attention_intervals.cuh"
 #include "kernels/cuda/attention_softmax.cuh"
-#include "kernels/cuda/backend.h"
 
 constexpr int DECODE_BLOCKS = 256; // wanted at least, if there are keys enough: about two per processor of a large card
 constexpr int COMBINE_THREADS = 128;
@@ -204,6 +203,7 @@ void cuda_attention_decode(Backend *b, Activation *out, const Activation *q, con
     work.first_key = window > 0 && length > window ? static_cast<int>(length) - window : 0;
     work.end_key = static_cast<int>(length);
     work.scale = scale;
-    with_tile_width(head_dim, [&](auto width) { launch_decode<decltype(width)::WIDTH>(work, cuda_stream(b, stream)); });
+    with_tile_width(b, "attention_decode", head_dim,
+                    [&](auto width) { launch_decode<decltype(width)::WIDTH>(work, cuda_stream(b, stream)); });
     cuda_launched(b, "attention_decode");
 }

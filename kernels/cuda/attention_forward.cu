@@ -4,7 +4,6 @@
 // of keys and values are double buffered; scores exist one tile at a time, in registers.
 #include "kernels/cuda/attention_intervals.cuh"
 #include "kernels/cuda/attention_softmax.cuh"
-#include "kernels/cuda/backend.h"
 
 template <int D> struct ForwardConfig {
     static constexpr int WARPS = 8;
@@ -102,7 +101,7 @@ static void launch_forward(Element *out, float *lse, const Element *qkv, const A
 void cuda_attention_forward(Backend *b, Activation *out, float *lse, const Activation *qkv, const AttentionShape *shape,
                             Stream *stream) {
     if (shape->tokens == 0) return;
-    with_tile_width(shape->head_dim, [&](auto width) {
+    with_tile_width(b, "attention_forward", shape->head_dim, [&](auto width) {
         launch_forward<decltype(width)::WIDTH>(static_cast<Element *>(out), lse, static_cast<const Element *>(qkv),
                                                *shape, cuda_stream(b, stream));
     });

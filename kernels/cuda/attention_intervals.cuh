@@ -6,7 +6,6 @@
 // first and the last row of a warp tell whether a tile of columns is seen by none, by some or by all of its rows.
 #pragma once
 #include "kernels/cuda/attention_tile.cuh"
-#include "kernels/kernels.h"
 
 struct Interval {
     int begin, end; // [begin, end)

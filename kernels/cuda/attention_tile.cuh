@@ -5,6 +5,7 @@
 // D is the width of a head in a tile. A narrower head is filled up with zero columns, which change no product; the
 // filling is never stored.
 #pragma once
+#include "kernels/cuda/backend.h"
 #include "kernels/cuda/ptx.cuh"
 
 typedef __nv_bfloat16 Element;
@@ -64,7 +65,7 @@ template <int D> struct TileLayout {
 // that the head does not have. Done by all THREADS of the block; the caller commits and waits.
 template <int D, int ROWS, int THREADS> DEVICE void load_tile(Element *tile, InputRows rows, int first, int end) {
     constexpr int CHUNKS = TileLayout<D>::CHUNKS;
-#pragma unroll
+#pragma unroll 4 // in part: the addresses of more would take the registers that wide heads need
     for (int start = 0; start < ROWS * CHUNKS; start += THREADS) {
         const unsigned index = start + threadIdx.x;
         if (ROWS * CHUNKS % THREADS != 0 && index >= ROWS * CHUNKS) break;
@@ -215,12 +216,14 @@ DEVICE void store_rows(OutputRows out, int first, int end, const Sums<COLUMNS> &
 
 // ---- host side -----------------------------------------------------------------------------------------------------
 
-// Calls call(integral constant D) for the narrowest tile that holds the head. Kernels exist for these widths; 64 and
-// 128 are the common ones, for which tiles and registers were chosen.
 template <int D> struct TileWidth { static constexpr int WIDTH = D; };
 
-template <class Call> static void with_tile_width(int head_dim, Call call) {
-    if (head_dim <= 32)
+// Calls call(TileWidth<D>()) for the narrowest tile that holds the head. 64 and 128 are the common ones, for which
+// tiles and registers were chosen. A head that no tile holds is a fault of the backend.
+template <class Call> static void with_tile_width(Backend *b, const char *operation, int head_dim, Call call) {
+    if (head_dim % CHUNK || head_dim > HEAD_DIM_LIMIT)
+        cuda_note(b, operation, cudaErrorInvalidValue);
+    else if (head_dim <= 32)
         call(TileWidth<32>());
     else if (head_dim <= 64)
         call(TileWidth<64>());
