@@ -145,6 +145,16 @@ $(BUILD)/checked/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CHECKE
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
+# How cuBLASLt is used is tested with a stand-in for it; see the head of the test.
+CUBLASLT_OBJECTS := $(filter-out %/gemm_plain.o,$(EMULATED_OBJECTS)) $(BUILD)/emulated/kernels/cuda/gemm_cublaslt.o
+$(BUILD)/tests/test_cublaslt: $(BUILD)/tests/test_cublaslt.o $(TEST_SUPPORT) $(OBJECTS) $(CUBLASLT_OBJECTS) \
+		$(BUILD)/tests/cublaslt/libcublasLt.so
+	$(call say,LINK,$@) $(LINK) -Wl,--wrap=dlopen,--wrap=dlerror $(filter %.o,$^) -lcmocka $(LIBRARIES) -o $@
+
+$(BUILD)/tests/cublaslt/libcublasLt.so: tests/cublaslt/fake.c | check-deps
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -fPIC -shared $< -o $@
+
 # The same test programs on a real card.
 ON_CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(BUILD)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(ON_CARD_OBJECTS)

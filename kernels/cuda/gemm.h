@@ -3,8 +3,11 @@
 // On a card it is cuBLASLt (gemm_cublaslt.cu). The tests, which have none, link a plain one that is queued on the
 // emulated stream.
 #pragma once
-#include "kernels/cuda/cuda.cuh"
 #include "kernels/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 // out [m, n] = the product of `layout` (kernels.h) + bias + add, rounded once. Matrices are row-major, their rows
 // `stride` elements apart.
@@ -29,6 +32,10 @@ void gemm_free(Gemm *gemm); // NULL is allowed
 // Device memory that it took at creation; multiplications take none.
 size_t gemm_workspace_bytes(const Gemm *gemm);
 
-// Queues one multiplication; m, n, k >= 1. Equal shapes give equal algorithms, so equal inputs give equal bits. All
-// multiplications share the work space: they go to one stream, or to streams that wait for each other.
-bool gemm_multiply(Gemm *gemm, const GemmCall *call, cudaStream_t stream, Error *error);
+// Queues one multiplication on a cudaStream_t; m, n, k >= 1. Equal shapes give equal algorithms, so equal inputs give
+// equal bits. All multiplications share the work space: they go to one stream, or to streams that wait for each other.
+bool gemm_multiply(Gemm *gemm, const GemmCall *call, void *stream, Error *error);
+
+#ifdef __cplusplus
+}
+#endif

@@ -7,6 +7,7 @@
 // heuristic sees the shape, the strides and the alignments that follow from them, and a work space of fixed size: no
 // timing, so a shape has one algorithm. Split sums are added in fp32 and in a fixed order.
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/gemm.h"
 #include <stdlib.h>
 #include <string.h>
@@ -161,7 +162,7 @@ static Plan *plan_for(Gemm *gemm, const GemmCall *call, Error *error) {
     return NULL;
 }
 
-bool gemm_multiply(Gemm *gemm, const GemmCall *call, cudaStream_t stream, Error *error) {
+bool gemm_multiply(Gemm *gemm, const GemmCall *call, void *stream, Error *error) {
     const CublasLt *lt = &gemm->lt;
     Plan *plan = plan_for(gemm, call, error);
     if (!plan) return false;

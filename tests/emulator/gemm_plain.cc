@@ -82,8 +82,9 @@ static void multiply(const GemmCall &call) {
     }
 }
 
-bool gemm_multiply(Gemm *, const GemmCall *call, cudaStream_t stream, Error *error) {
+bool gemm_multiply(Gemm *, const GemmCall *call, void *stream, Error *error) {
     GemmCall copy = *call;
-    cudaError_t status = emulator::enqueue(stream, "a matrix product", [copy] { multiply(copy); });
+    cudaError_t status =
+        emulator::enqueue(static_cast<cudaStream_t>(stream), "a matrix product", [copy] { multiply(copy); });
     return status == cudaSuccess || error_set(error, "the matrix product: %s", cudaGetErrorString(status));
 }
