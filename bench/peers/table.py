@@ -37,13 +37,13 @@ def own_row(rows):
 
 
 def fastest(rows):
-    """Per method and over all peers, the fastest row."""
+    """The fastest row of each method, then of all peers, by name."""
     good = [row for row in rows if row["status"] == "ok" and row["method"] != "this"]
     best = {}
-    for row in good:
-        for name in (row["name"], "any peer"):
-            if name not in best or row["milliseconds"] < best[name]["milliseconds"]:
-                best[name] = row
+    for row in sorted(good, key=lambda row: row["milliseconds"], reverse=True):
+        best[row["name"]] = row
+    if best:
+        best["any peer"] = min(best.values(), key=lambda row: row["milliseconds"])
     return best
 
 
