@@ -172,11 +172,41 @@ tests: $(PROGRAM) $(TEST_PROGRAMS)
 
 test: ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory deps
-	@$(MAKE) --no-print-directory tests check-includes
+	@$(MAKE) --no-print-directory tests check-includes check-ptx
 	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TEST_PROGRAMS)
 
 gpu-check: ## prove the CUDA part on this machine's card and measure it, in under 8 minutes
 	+@MAKE="$(MAKE)" NVCC=$(NVCC) BUILD=$(BUILD) LISA=./$(PROGRAM) bench/gpu_check $(GPU_TESTS)
+
+# What ptxas makes of each kernel. CUDA_ARCH=all: for every card of kernels/cuda/architectures that this nvcc knows.
+ALL_CARDS := sm_80 sm_86 sm_89 sm_90 sm_120
+PTX_CARDS = $(if $(filter all,$(CUDA_ARCH)),$(filter $(shell $(NVCC) --list-gpu-code),$(ALL_CARDS)),sm_80 sm_89)
+PTX_REPORTS = $(BUILD)/ptxas/adamw.ptx $(foreach card,$(PTX_CARDS),$(CUDA_SOURCES:kernels/cuda/%.cu=$(BUILD)/ptxas/$(card)/%.log))
+
+define PTX_REPORT
+$(BUILD)/ptxas/$(1)/%.log: kernels/cuda/%.cu
+	@mkdir -p $$(@D)
+	$$(call say,PTXAS,"$$< $(1)") $$(NVCC) $$(NVCC_FLAGS) -arch=$(1) -Xptxas -v -MF $$(@:.log=.d) -MT $$@ -c $$< -o $$(@:.log=.o) 2>$$@ || { cat $$@; rm $$@; exit 1; }
+endef
+$(foreach card,$(ALL_CARDS),$(eval $(call PTX_REPORT,$(card))))
+
+$(BUILD)/ptxas/adamw.ptx: kernels/cuda/adamw.cu kernels/adamw.h
+	@mkdir -p $(@D)
+	$(call say,PTX,$<) $(NVCC) -std=c++17 -O3 -I. -arch=sm_89 -ptx $< -o $@
+
+.PHONY: check-ptx registers
+ifeq ($(NVCC),)
+check-ptx registers:
+	@echo "$@: skipped, there is no nvcc"
+else
+check-ptx: $(PTX_REPORTS) ## fail when a CUDA kernel spills registers (CUDA_ARCH=all: on any card)
+	@tests/check_ptxas kernels/cuda/registers.txt $^
+registers: ## record how many registers each CUDA kernel takes
+	@$(MAKE) --no-print-directory CUDA_ARCH=all record-registers
+record-registers: $(PTX_REPORTS)
+	@tests/check_ptxas --write kernels/cuda/registers.txt $^
+.PHONY: record-registers
+endif
 
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
@@ -229,4 +259,4 @@ tidy: $(BUILD)/version.h ## clang-tidy over the sources
 clean: ## remove what was built
 	rm -rf build lisa
 
--include $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
+-include $(wildcard $(BUILD)/ptxas/*/*.d) $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
