@@ -121,7 +121,7 @@ const OptionRow option_table[] = {
      AT(train.micro_batch_tokens), "0", 0, 1 << 24, NULL, NULL,
      "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
     {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST,
-     NULL, NULL, "memory that the run may take; 0: most of what is free"},
+     NULL, NULL, "memory that the run may take, with a card of the card's; 0: most of what is free"},
     {"device", NULL, 0, VALUE_TEXT, COMPUTING, 0, GROUP_MEMORY, AT(device), "auto", 0, 0, NULL, "DEVICE",
      "what computes: cpu, cuda, cuda:<number of the card>; auto: the first NVIDIA card if there is one, else the CPU"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,

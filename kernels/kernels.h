@@ -211,6 +211,8 @@ struct Backend {
     // Bytes of device memory in use: on the CPU this process's anonymous memory, on a card what it and all others there
     // hold. 0 where that cannot be known. What counts is the difference between two calls.
     uint64_t (*memory_in_use)(Backend *b);
+    // Bytes of this kind that allocate can still give: what a card has free, what the machine leaves to this process.
+    uint64_t (*memory_available)(Backend *b, MemoryKind kind);
     // Matrix products that attention_backward computes for a pair of tokens of a sequence of this length; 5 are needed.
     int (*attention_products)(const Backend *b, int64_t sequence_tokens);
     // Seconds that the processor's own library (OpenBLAS, cuBLASLt) takes for one multiplication of this shape and the

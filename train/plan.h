@@ -12,7 +12,7 @@ typedef struct PlanRequest {
     const TrainSettings *settings;
     Backend *backend;
     int64_t cutoff_len;    // tokens of the longest sequence
-    uint64_t memory_limit; // bytes that device and host arenas may take together; 0: what the machine has free
+    uint64_t memory_limit; // bytes that the run may take (with a card: of the card's memory); 0: most of what is free
     bool evaluate_only;    // no slots, and nothing is kept for a backward pass
 } PlanRequest;
 
@@ -33,9 +33,10 @@ typedef struct Plan {
     uint64_t device_bytes;    // of the device arena
     uint64_t host_bytes;      // of the host arena
     uint64_t workspace_bytes; // of the backend itself, beside the arenas
-    uint64_t limit;           // the memory limit it was made for
+    uint64_t limit;           // bytes that device arenas can have; with unified memory all arenas together
+    uint64_t host_limit;      // bytes that host arenas can have beside a card
 } Plan;
 
 // Chooses the sizes: a micro-batch holds the longest sequence, or as many as make 2048 tokens; gradient_checkpointing
-// auto keeps as much as fits. An error names what is needed, what there is, and the smallest change that would fit.
+// auto keeps as much as fits. An error names what is needed, what there is, and changes that would fit.
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error);

@@ -3,6 +3,7 @@
 // Every call runs to its end before it returns, so a stream is a name without content and an event is the time at which
 // it was recorded.
 #include "base/clock.h"
+#include "base/free_memory.h"
 #include "kernels/cpu/cpu.h"
 #include <cblas.h>
 #include <stdio.h>
@@ -153,6 +154,11 @@ static uint64_t cpu_memory_in_use(Backend *b) {
     return (uint64_t)kilobytes * 1024;
 }
 
+static uint64_t cpu_memory_available(Backend *b, MemoryKind kind) {
+    (void)b, (void)kind;
+    return free_memory();
+}
+
 // ---- creation ----------------------------------------------------------------------------------------------------
 
 static void cpu_destroy(Backend *b) {
@@ -210,6 +216,7 @@ static const Backend CPU_TABLE = {
     .to_float = cpu_to_float,
     .fill_normal = cpu_fill_normal,
     .memory_in_use = cpu_memory_in_use,
+    .memory_available = cpu_memory_available,
     .attention_products = cpu_attention_products,
     .gemm_seconds = cpu_gemm_seconds,
 };

@@ -2,6 +2,8 @@
 //
 // Everything is queued on streams and returns at once. CUDA reports a kernel's fault at some later call: the first one
 // seen is kept with the operation that was being issued then, and check() tells it.
+#include "base/free_memory.h"
+#include "base/numbers.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/cards.h"
 #include "kernels/cuda/gemm.h"
@@ -36,6 +38,17 @@ static bool cuda_check(Backend *b, Error *error) {
 
 // ---- memory ----------------------------------------------------------------------------------------------------
 
+static bool out_of_memory(MemoryKind kind, size_t bytes, Error *error) {
+    char needed[16], available[16], all[16];
+    size_t free_bytes = 0, total = 0;
+    if (kind == MEMORY_PINNED) return error_memory(error, "pinned memory", bytes);
+    if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) cudaGetLastError(); // then the numbers are 0
+    error_set(error, "out of memory on the card: %s needed, %s of %s free", format_bytes(needed, bytes),
+              format_bytes(available, free_bytes), format_bytes(all, total));
+    return error_hint(error, "end other programs on the card (nvidia-smi lists them), or choose a smaller cutoff_len, "
+                             "fewer lisa_activated_layers or gradient_checkpointing=true");
+}
+
 static bool cuda_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memory, Error *error) {
     (void)b;
     if (bytes == 0) bytes = 1;
@@ -44,7 +57,7 @@ static bool cuda_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memo
     if (status == cudaSuccess) return true;
     cudaGetLastError(); // this failure is told here; it is not a fault of the next operation
     *memory = NULL;
-    return error_memory(error, kind == MEMORY_PINNED ? "pinned memory" : "device memory", bytes);
+    return out_of_memory(kind, bytes, error);
 }
 
 static void cuda_release(Backend *b, MemoryKind kind, void *memory) {
@@ -130,6 +143,13 @@ static uint64_t cuda_memory_in_use(Backend *b) {
     return total - available;
 }
 
+static uint64_t cuda_memory_available(Backend *b, MemoryKind kind) {
+    size_t available = 0, total = 0;
+    if (kind == MEMORY_PINNED) return free_memory();
+    cuda_note(b, "asking for free memory", cudaMemGetInfo(&available, &total));
+    return available;
+}
+
 // The gradient of the queries comes from a kernel of its own, which makes scores and their gradients once more.
 static int cuda_attention_products(const Backend *b, int64_t sequence_tokens) {
     (void)b, (void)sequence_tokens;
@@ -165,6 +185,7 @@ static void fill_device_part(Backend *b) {
     b->synchronize = cuda_synchronize;
     b->check = cuda_check;
     b->memory_in_use = cuda_memory_in_use;
+    b->memory_available = cuda_memory_available;
     b->attention_products = cuda_attention_products;
 }
 
