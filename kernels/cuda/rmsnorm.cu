@@ -1,21 +1,23 @@
 // rmsnorm.cu - RMSNorm, its rebuild from a kept rstd, and its backward, which adds to the residual's gradient.
 //
 // A row belongs to one warp where it is short, else to a block of 8. Its threads keep their packs in registers between
-// the sum over the row and its use, so that memory is read once (a row longer than HELD packs a thread is read again).
+// the sum over the row and its use, so that memory is read once. What is beyond 4096 elements is read again, by then
+// from the first-level cache: more registers would leave fewer rows in flight.
 // Bits never depend on the other rows: a row's sum is a fixed tree over the same threads.
 #include "kernels/cuda/packs.cuh"
 
 #define THREADS    256
 #define WARPS      (THREADS / WARP)
-#define HELD       4  // packs of a row that a thread keeps
-#define GAIN_ROWS  32 // tokens whose share of the gain's gradient one thread sums
-#define GAIN_PARTS 8  // threads that share the sum over these shares
+#define SHORT_ROW  1024 // elements of a row that one warp takes, at most
+#define GAIN_ROWS  32   // tokens whose share of the gain's gradient one thread sums
+#define GAIN_PARTS 8    // threads that share the sum over these shares
 
 // ---- a row and its threads -----------------------------------------------------------------------------------------
 
 // The calling thread's place: ROW_WARPS is 1 or WARPS.
 template <int ROW_WARPS> struct Place {
-    static constexpr int STEP = ROW_WARPS * WARP; // threads of a row
+    static constexpr int STEP = ROW_WARPS * WARP;       // threads of a row
+    static constexpr int HELD = ROW_WARPS == 1 ? 4 : 2; // packs that each of them keeps
     int64_t row;
     int first; // pack of the row that is the thread's first; the others follow STEP apart
 
@@ -36,11 +38,6 @@ template <int ROW_WARPS> static __device__ __forceinline__ float row_sum(float v
 #pragma unroll
     for (int warp = 0; warp < WARPS; warp++) total += sums[warp];
     return total;
-}
-
-template <class Pack> static unsigned row_blocks(int64_t tokens, int64_t packs, bool *short_rows) {
-    *short_rows = packs <= WARP * HELD;
-    return cuda_blocks(tokens, *short_rows ? WARPS : 1);
 }
 
 // ---- forward and rebuild
@@ -70,7 +67,7 @@ static __global__ void __launch_bounds__(THREADS)
     forward_kernel(Pack *out, float *rstd, const Pack *x, const Pack *gain, float epsilon, int64_t tokens, int packs) {
     const Place<ROW_WARPS> place;
     if (ROW_WARPS == 1 && place.row >= tokens) return; // a whole warp; nothing below waits for another
-    constexpr int STEP = place.STEP;
+    constexpr int STEP = place.STEP, HELD = place.HELD;
     const Pack *row = x + place.row * packs;
     Pack held[HELD];
     float squares = 0;
@@ -80,6 +77,7 @@ static __global__ void __launch_bounds__(THREADS)
         held[k] = pack < packs ? row[pack] : Pack{};
         squares = add_squares(squares, held[k]);
     }
+#pragma unroll 1
     for (int pack = place.first + HELD * STEP; pack < packs; pack += STEP) squares = add_squares(squares, row[pack]);
     const float mean = row_sum<ROW_WARPS>(squares) / static_cast<float>(packs * PACK_WIDTH<Pack>);
     const float scale = rsqrtf(mean + epsilon);
@@ -90,25 +88,26 @@ static __global__ void __launch_bounds__(THREADS)
         const int pack = place.first + k * STEP;
         if (pack < packs) to[pack] = scaled(held[k], scale, gain[pack]);
     }
+#pragma unroll 1
     for (int pack = place.first + HELD * STEP; pack < packs; pack += STEP)
         to[pack] = scaled(row[pack], scale, gain[pack]);
 }
 
-template <class Pack>
+template <class Pack, int ROW_WARPS>
 static void forward(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain, float epsilon,
                     int64_t tokens, int64_t d, Stream *stream) {
     const int packs = static_cast<int>(d / PACK_WIDTH<Pack>);
-    bool short_rows;
-    const unsigned blocks = row_blocks<Pack>(tokens, packs, &short_rows);
-    auto kernel = short_rows ? forward_kernel<Pack, 1> : forward_kernel<Pack, WARPS>;
-    LAUNCH(kernel, blocks, THREADS, 0, cuda_stream(b, stream), static_cast<Pack *>(out), rstd,
-           static_cast<const Pack *>(x), reinterpret_cast<const Pack *>(gain), epsilon, tokens, packs);
+    LAUNCH((forward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
+           cuda_stream(b, stream), static_cast<Pack *>(out), rstd, static_cast<const Pack *>(x),
+           reinterpret_cast<const Pack *>(gain), epsilon, tokens, packs);
 }
 
 void cuda_rmsnorm_forward(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain,
                           float epsilon, int64_t tokens, int64_t d, Stream *stream) {
     if (tokens == 0) return;
-    auto run = packs_fit(d, out, x, gain) ? forward<uint4> : forward<uint16_t>;
+    auto run = !packs_fit(d, out, x, gain) ? forward<uint16_t, WARPS>
+               : d <= SHORT_ROW            ? forward<uint4, 1>
+                                           : forward<uint4, WARPS>;
     run(b, out, rstd, x, gain, epsilon, tokens, d, stream);
     cuda_launched(b, "rmsnorm_forward");
 }
@@ -171,7 +170,7 @@ static __global__ void __launch_bounds__(THREADS)
                     int packs) {
     const Place<ROW_WARPS> place;
     if (ROW_WARPS == 1 && place.row >= tokens) return; // a whole warp; nothing below waits for another
-    constexpr int STEP = place.STEP;
+    constexpr int STEP = place.STEP, HELD = place.HELD;
     const int64_t start = place.row * packs;
     Pack held_dout[HELD], held_x[HELD];
     float products = 0;
@@ -183,6 +182,7 @@ static __global__ void __launch_bounds__(THREADS)
         held_x[k] = x[start + pack];
         products = add_products(products, held_dout[k], held_x[k], gain + pack);
     }
+#pragma unroll 1
     for (int pack = place.first + HELD * STEP; pack < packs; pack += STEP)
         products = add_products(products, dout[start + pack], x[start + pack], gain + pack);
     const float scale = rstd[place.row];
@@ -194,6 +194,7 @@ static __global__ void __launch_bounds__(THREADS)
         if (pack >= packs) break;
         add_gradient(dx + start + pack, held_dout[k], held_x[k], gain[pack], scale, along);
     }
+#pragma unroll 1
     for (int pack = place.first + HELD * STEP; pack < packs; pack += STEP)
         add_gradient(dx + start + pack, dout[start + pack], x[start + pack], gain[pack], scale, along);
 }
@@ -260,16 +261,14 @@ static void gain_backward(Backend *b, float *gradient, const Pack *dout, const P
 }
 
 // The gain's gradient has kernels of its own: only active blocks need it, and its sums run down the columns.
-template <class Pack>
+template <class Pack, int ROW_WARPS>
 static void backward(Backend *b, Activation *dx, float *gain_gradient, const Activation *dout, const Activation *x,
                      const float *rstd, const bf16 *gain, float *shares, int64_t tokens, int64_t d, Stream *stream) {
     const Pack *dout_packs = static_cast<const Pack *>(dout), *x_packs = static_cast<const Pack *>(x);
     const int packs = static_cast<int>(d / PACK_WIDTH<Pack>);
     if (gain_gradient) gain_backward(b, gain_gradient, dout_packs, x_packs, rstd, shares, tokens, d, stream);
-    bool short_rows;
-    const unsigned blocks = row_blocks<Pack>(tokens, packs, &short_rows);
-    auto kernel = short_rows ? backward_kernel<Pack, 1> : backward_kernel<Pack, WARPS>;
-    LAUNCH(kernel, blocks, THREADS, 0, cuda_stream(b, stream), static_cast<Pack *>(dx), dout_packs, x_packs, rstd,
+    LAUNCH((backward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
+           cuda_stream(b, stream), static_cast<Pack *>(dx), dout_packs, x_packs, rstd,
            reinterpret_cast<const Pack *>(gain), tokens, packs);
 }
 
@@ -277,7 +276,9 @@ void cuda_rmsnorm_backward(Backend *b, Activation *dx, float *gain_gradient, con
                            const Activation *x, const float *rstd, const bf16 *gain, void *scratch, int64_t tokens,
                            int64_t d, Stream *stream) {
     if (tokens == 0) return;
-    auto run = packs_fit(d, dx, dout, x, gain, scratch) ? backward<uint4> : backward<uint16_t>;
+    auto run = !packs_fit(d, dx, dout, x, gain, scratch) ? backward<uint16_t, WARPS>
+               : d <= SHORT_ROW                          ? backward<uint4, 1>
+                                                         : backward<uint4, WARPS>;
     run(b, dx, gain_gradient, dout, x, rstd, gain, static_cast<float *>(scratch), tokens, d, stream);
     cuda_launched(b, "rmsnorm_backward");
 }
