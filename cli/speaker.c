@@ -59,7 +59,8 @@ bool speaker_open(Speaker *speaker, const Options *options, Error *error) {
     if (capacity > config->max_positions) capacity = config->max_positions;
     size_t bytes = (size_t)config->vocabulary * sizeof *speaker->logits;
     speaker->backend = backend_open(options->device, (int)options->threads, error);
-    if (!speaker->backend || !take_memory(speaker, capacity, error)) return false;
+    if (!speaker->backend || !model_config_fits(config, speaker->backend, error)) return false;
+    if (!take_memory(speaker, capacity, error)) return false;
     speaker->logits = malloc(bytes);
     if (!speaker->logits) return error_memory(error, "the logits", bytes);
     collect_stops(speaker);

@@ -48,7 +48,7 @@ typedef struct AttentionShape {
     int64_t tokens; // T, the tail included
     int heads;      // query heads H, a multiple of kv_heads
     int kv_heads;   // key/value heads K
-    int head_dim;   // D, even, with CUDA a multiple of 8; at most HEAD_DIM_LIMIT
+    int head_dim;   // D, a multiple of the backend's head_multiple, at most HEAD_DIM_LIMIT
     int window;     // 0: no limit
     float scale;    // of the scores, > 0, usually 1 / sqrt(D)
     int sequences;
@@ -73,6 +73,7 @@ struct Backend {
     ElementType activation; // element type of Activation
     size_t activation_size; // its bytes
     int64_t token_multiple; // the numbers of tokens it is called with are rounded up to this (tail tokens fill up)
+    int head_multiple;      // head_dim of the attention operations is a multiple of this
     bool unified;           // device memory is host memory: no staging is needed
     size_t workspace_bytes; // scratch the backend allocated for itself at creation, listed by the plan
     ThreadPool *threads;    // for host work; owned by the backend

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/gguf.h"
 #include "base/json.h"
+#include "kernels/kernels.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -53,6 +54,9 @@ int64_t model_parameters(const ModelConfig *config); // the number of weights, a
 // Reads the metadata of a GGUF file of the architectures llama (Mistral too) and qwen2. A llama3 rope scaling, which is
 // there only as the tensor rope_freqs.weight, is recovered from it; other such factors are refused.
 bool model_config_from_gguf(ModelConfig *config, const GgufFile *file, Error *error);
+
+// false when the backend cannot compute this model; the message names the backend.
+bool model_config_fits(const ModelConfig *config, const Backend *backend, Error *error);
 
 // Rotary tables for positions 0 .. positions-1: cosine and sine, each [positions, D / 2]. Frequencies and angles are
 // fp32 as in transformers; the cosine and sine of an angle are correctly rounded.

@@ -125,3 +125,10 @@ int64_t model_parameters(const ModelConfig *config) {
     if (config->output_bias) layer += d;
     return config->layers * layer + (config->tied ? 1 : 2) * config->vocabulary * d + d;
 }
+
+bool model_config_fits(const ModelConfig *config, const Backend *backend, Error *error) {
+    if (config->head_dim % backend->head_multiple == 0) return true;
+    error_set(error, "the model's head_dim of %d is not a multiple of %d, as the %s backend needs it", config->head_dim,
+              backend->head_multiple, backend->name);
+    return error_hint(error, "use --device cpu");
+}

@@ -256,11 +256,27 @@ static void test_rope_tables(void **state) {
     safetensors_close(&file);
 }
 
+static void test_fits_backend(void **state) {
+    (void)state;
+    Error error = {0};
+    Backend *cpu = backend_cpu_create(1, false, &error), *cuda = backend_cuda_create(0, 1, &error);
+    check(cpu && cuda, &error);
+    ModelConfig config = {.head_dim = 100};
+    check(model_config_fits(&config, cpu, &error), &error);
+    assert_false(model_config_fits(&config, cuda, &error));
+    assert_string_equal(error.text, "the model's head_dim of 100 is not a multiple of 8, as the cuda backend needs it");
+    assert_string_equal(error.hint, "use --device cpu");
+    config.head_dim = 104;
+    check(model_config_fits(&config, cuda, &error), &error);
+    cpu->destroy(cpu);
+    cuda->destroy(cuda);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_llama),        cmocka_unit_test(test_rope_spellings), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_refused),      cmocka_unit_test(test_rope_tables),    cmocka_unit_test(test_gguf_refused),
-        cmocka_unit_test(test_rope_factors),
+        cmocka_unit_test(test_rope_factors), cmocka_unit_test(test_fits_backend),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

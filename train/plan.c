@@ -52,7 +52,7 @@ static bool check_request(const PlanRequest *request, Error *error) {
                     (long long)request->cutoff_len, (long long)request->config->max_positions);
         return error_hint(error, "choose cutoff_len=%lld or less", (long long)request->config->max_positions);
     }
-    return true;
+    return model_config_fits(request->config, request->backend, error);
 }
 
 // ---- what fits ----

@@ -173,6 +173,7 @@ static const Backend CPU_TABLE = {
     .activation = TYPE_F32,
     .activation_size = sizeof(float),
     .token_multiple = 8,
+    .head_multiple = 2,
     .unified = true,
     .destroy = cpu_destroy,
     .allocate = cpu_allocate,

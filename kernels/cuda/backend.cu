@@ -254,6 +254,7 @@ Backend *backend_cuda_create(int device, int threads, Error *error) {
     b->activation = TYPE_BF16;
     b->activation_size = sizeof(bf16);
     b->token_multiple = 8;
+    b->head_multiple = 8;
     fill_device_part(b);
     fill_operations(b);
     b->threads = thread_pool_create(threads, error);
