@@ -10,8 +10,10 @@
 #define GEMM_REPEATS  5
 #define LARGE_FIRST   256
 #define LARGE_MOST    16384
-#define LARGE_SECONDS 0.05                // no larger one is tried that would take longer
-#define COPY_BYTES    ((size_t)256 << 20) // more than any cache
+#define LARGE_SECONDS 0.05 // no larger one is tried that would take longer
+#define COPY_FIRST    ((size_t)1 << 20)
+#define COPY_MOST     ((size_t)256 << 20) // more than any cache
+#define COPY_SECONDS  0.005               // no larger copy is tried that would take longer
 #define REPEATS       5
 #define RUNS          4 // of an operation between two events, so that starting it costs little
 
@@ -101,27 +103,35 @@ static bool time_operation(Backend *b, Operation *operation, void *context, doub
 
 typedef struct Copy {
     void *to, *from;
+    size_t bytes;
 } Copy;
 
 static void run_copy(Backend *b, void *context) {
     const Copy *copy = context;
-    b->copy(b, copy->to, copy->from, COPY_BYTES, NULL);
+    b->copy(b, copy->to, copy->from, copy->bytes, NULL);
 }
 
-static bool time_copy(Bench *bench, Error *error) {
-    Backend *b = bench->backend;
-    Copy copy = {NULL, NULL};
-    double seconds;
-    bool good = b->allocate(b, MEMORY_DEVICE, COPY_BYTES, &copy.from, error) &&
-                b->allocate(b, MEMORY_DEVICE, COPY_BYTES, &copy.to, error);
+static bool time_copy_of(Backend *b, size_t bytes, double *seconds, Error *error) {
+    Copy copy = {NULL, NULL, bytes};
+    bool good = b->allocate(b, MEMORY_DEVICE, bytes, &copy.from, error) &&
+                b->allocate(b, MEMORY_DEVICE, bytes, &copy.to, error);
     if (good) {
-        b->zero(b, copy.from, COPY_BYTES, NULL);
-        good = time_operation(b, run_copy, &copy, &seconds, error);
+        b->zero(b, copy.from, bytes, NULL);
+        good = time_operation(b, run_copy, &copy, seconds, error);
     }
-    if (good) bench->rates.copied = 2 * (double)COPY_BYTES / seconds;
     b->release(b, MEMORY_DEVICE, copy.to);
     b->release(b, MEMORY_DEVICE, copy.from);
     return good;
+}
+
+// The rate of the largest copy: one that no cache holds, where that does not take too long.
+static bool time_copy(Bench *bench, Error *error) {
+    double seconds = 0;
+    for (size_t bytes = COPY_FIRST; bytes <= COPY_MOST && 4 * seconds < COPY_SECONDS; bytes *= 4) {
+        if (!time_copy_of(bench->backend, bytes, &seconds, error)) return false;
+        bench->rates.copied = 2 * (double)bytes / seconds;
+    }
+    return true;
 }
 
 // ---- attention ----

@@ -89,7 +89,7 @@ static void begin_step(Trainer *t) {
         t->gradients[block] = slot ? slot->gradient : NULL;
         if (slot) clear_gradient(t, slot);
     }
-    t->backend->zero(t->backend, &t->numbers->squares, sizeof(double), NULL);
+    t->backend->zero(t->backend, t->numbers, sizeof *t->numbers, NULL); // its padding too: it is copied
     passes_begin(&t->passes);
 }
 
