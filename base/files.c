@@ -218,3 +218,24 @@ bool file_write_atomic(const char *path, const void *bytes, size_t size, Error *
     }
     return atomic_file_commit(file, error);
 }
+
+#define COPY_PART ((size_t)1 << 24) // bytes in memory at once
+
+bool file_copy(const char *from, const char *to, Error *error) {
+    FileMap map;
+    if (!file_map(&map, from, error)) return false;
+    AtomicFile *file = atomic_file_create(to, error);
+    bool ok = file != NULL;
+    for (size_t done = 0; ok && done < map.size;) {
+        size_t part = map.size - done < COPY_PART ? map.size - done : COPY_PART;
+        ok = atomic_file_write(file, map.data + done, part, error);
+        file_map_forget(&map, done, part);
+        done += part;
+    }
+    if (ok)
+        ok = atomic_file_commit(file, error);
+    else
+        atomic_file_abandon(file);
+    file_unmap(&map);
+    return ok;
+}

@@ -39,6 +39,9 @@ void atomic_file_abandon(AtomicFile *file); // removes what was written; NULL is
 // All of it in one call.
 bool file_write_atomic(const char *path, const void *bytes, size_t size, Error *error);
 
+// A copy of a file, memory: some MiB.
+bool file_copy(const char *from, const char *to, Error *error);
+
 // ---- paths and folders ----
 
 bool path_exists(const char *path);

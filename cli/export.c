@@ -141,19 +141,30 @@ int export_ends(const Setup *setup, int32_t ends[EXPORT_ENDS_MAX]) {
     return count;
 }
 
+static bool check_options(const Options *options, Error *error) {
+    if (options->delta && options->model_name_or_path) {
+        error_usage(error, "both a model and a delta are given");
+        return error_hint(error, "base=MODEL delta=FOLDER make a model again; leave the other model out");
+    }
+    if ((options->delta || options->export_format == EXPORT_DELTA) && !options->base) {
+        error_usage(error, "base is not given");
+        return error_hint(error, "add base=MODEL: the model that was trained from");
+    }
+    if (options->delta || options->model_name_or_path) return true;
+    error_usage(error, "model_name_or_path is not given");
+    return error_hint(error, "name the trained model, as in: lisa export out/my export_dir=out/my-gguf");
+}
+
 static bool open_job(ExportJob *job, Error *error) {
     const Options *options = job->options;
     size_t size = strlen(options->export_dir);
     while (size > 1 && options->export_dir[size - 1] == '/') size--;
     job->folder = strndup(options->export_dir, size);
     if (!job->folder) return error_memory(error, "export_dir", size);
-    if (!check_target(job->folder, error)) return false;
+    if (!check_options(options, error) || !check_target(job->folder, error)) return false;
     job->threads = thread_pool_create((int)options->threads, error);
     if (!job->threads) return false;
-    if (!options->model_name_or_path) {
-        error_usage(error, "model_name_or_path is not given");
-        return error_hint(error, "name the trained model, as in: lisa export out/my export_dir=out/my-gguf");
-    }
+    if (options->delta) return true;
     job->name = model_name(options->model_name_or_path, error);
     return job->name && setup_open(&job->setup, options, error) && choose_template(job, error);
 }
@@ -181,10 +192,45 @@ static bool report_job(const ExportJob *job, uint64_t bytes, Error *error) {
     return report_print(&report, true, error);
 }
 
+bool export_copy_files(const ExportJob *job, const char *from, const char *const *left_out, Error *error) {
+    static const char *const endings[] = {
+        ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".partial", ".gguf",
+        "metrics.jsonl"};
+    char **names;
+    size_t count;
+    if (!directory_list(from, &names, &count, error)) return false;
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++) {
+        bool skip = names[i][0] == '.';
+        for (size_t e = 0; e < sizeof endings / sizeof *endings; e++) skip = skip || has_ending(names[i], endings[e]);
+        for (const char *const *name = left_out; *name; name++) skip = skip || !strcmp(*name, names[i]);
+        char *path = path_join(from, names[i]), *to = export_path(job, names[i], error);
+        ok = path && to;
+        if (ok && !skip && path_size(path) >= 0) ok = file_copy(path, to, error);
+        free(path);
+        free(to);
+    }
+    names_free(names, count);
+    return ok;
+}
+
+static bool run_job(ExportJob *job, uint64_t *bytes, Error *error) {
+    if (job->options->delta) return export_rebuild(job, bytes, error);
+    switch (job->options->export_format) {
+    case EXPORT_HUGGING_FACE:
+        return export_hugging_face(job, bytes, error);
+    case EXPORT_DELTA:
+        return export_delta(job, bytes, error);
+    case EXPORT_GGUF:
+        break;
+    }
+    return export_gguf(job, bytes, error);
+}
+
 int command_export(const Options *options, Error *error) {
     ExportJob job = {.options = options};
     uint64_t bytes = 0;
-    bool good = open_job(&job, error) && export_gguf(&job, &bytes, error) && publish(&job, error);
+    bool good = open_job(&job, error) && run_job(&job, &bytes, error) && publish(&job, error);
     log_progress(NULL);
     good = good && report_job(&job, bytes, error);
     close_job(&job);

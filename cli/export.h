@@ -25,6 +25,17 @@ int export_ends(const Setup *setup, int32_t ends[EXPORT_ENDS_MAX]);
 
 // One for each export_format; each calls export_begin once it knows the size. *bytes: of the large files.
 bool export_gguf(ExportJob *job, uint64_t *bytes, Error *error);
+bool export_hugging_face(ExportJob *job, uint64_t *bytes, Error *error);
+bool export_delta(ExportJob *job, uint64_t *bytes, Error *error);
+// The directory again from base and delta; no model is open.
+bool export_rebuild(ExportJob *job, uint64_t *bytes, Error *error);
+
+// Copies the files of a model's folder that hold no weights and no record of the training run; a NULL-terminated list
+// of names is left out.
+bool export_copy_files(const ExportJob *job, const char *from, const char *const *left_out, Error *error);
 
 // The text of the Modelfile that `ollama create` reads, for a GGUF file of this name.
 bool modelfile_text(const ExportJob *job, const char *file_name, Buffer *text, Error *error);
+
+// README.md of an exported directory: what the model was made from and how, as far as its folder says so.
+bool model_card_text(const ExportJob *job, Buffer *text, Error *error);

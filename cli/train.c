@@ -9,6 +9,7 @@
 #include "cli/setup.h"
 #include "cli/show.h"
 #include "cli/signals.h"
+#include "cli/training_record.h"
 #include "data/training_data.h"
 #include "train/run.h"
 #include <stdlib.h>
@@ -23,7 +24,8 @@ typedef struct Job {
     Backend *backend;
     Plan plan;
     TrainingData data;
-    Buffer jinja; // the chat template for the output
+    Buffer jinja;  // the chat template for the output
+    Buffer record; // training.json
     CheckpointFacts facts;
     Trainer trainer;
     bool made_folder; // output_dir was not there before
@@ -37,6 +39,7 @@ typedef struct Job {
 static void close_job(Job *job) {
     trainer_free(&job->trainer);
     buffer_free(&job->jinja);
+    buffer_free(&job->record);
     training_data_free(&job->data);
     if (job->backend) job->backend->destroy(job->backend);
     setup_close(&job->setup);
@@ -106,6 +109,8 @@ static bool gather_facts(Job *job, Error *error) {
                                    .dataset = &data->train,
                                    .shuffle = !job->options->data.disable_shuffling,
                                    .steps = run_steps(&job->options->train, &data->train)};
+    if (!training_record(job->options, &job->record, error)) return false;
+    job->facts.record = buffer_string(&job->record);
     if (!data->chat) {
         keep_eos(job);
         return true;

@@ -41,8 +41,54 @@ bool gguf_plan_bytes(const GgufPlan *plan, const GgufMetadata *metadata, uint64_
 // Writes it in one pass; memory: some MiB. Errors: a value that the type cannot hold (the tensor is named).
 bool gguf_plan_write(GgufPlan *plan, const GgufMetadata *metadata, const char *path, Error *error);
 
-// ---- which tensors differ (export_compare.c) ----
+// ---- Hugging Face directories (export_weights.c) ----
 
-// Compares all weights of two models of equal shapes, rounded to bf16. changed: [blocks][BLOCK_TENSORS_MAX] in the
-// order of block_tensors, memory of the caller's (free). Memory: two blocks.
-bool model_compare(const ModelSource *a, const ModelSource *b, ThreadPool *threads, bool **changed, Error *error);
+// A model's own files as a WeightReader, one block in memory.
+typedef struct SourceReader {
+    const ModelSource *source;
+    const SafetensorsFile *delta; // bf16 tensors of Hugging Face's names that stand in place of the source's; or NULL
+    ThreadPool *threads;
+    ExportProgress *progress;
+    void *context;
+    bf16 *block;    // the last one read
+    uint64_t bytes; // read so far
+    uint64_t total; // of all blocks
+} SourceReader;
+
+// Fills block and total; the other members are the caller's. End with source_reader_free, also after a failure.
+bool source_reader_open(SourceReader *reader, Error *error);
+void source_reader_free(SourceReader *reader);
+WeightReader source_reader(SourceReader *reader);
+
+// ---- what differs between two models (export_compare.c) ----
+
+typedef struct ModelDifference {
+    bool *changed;       // [blocks][BLOCK_TENSORS_MAX] in the order of block_tensors
+    uint32_t *checksums; // [blocks] CRC-32 (zlib's) of the base's weights, tensor after tensor
+    size_t tensors;      // how many differ
+} ModelDifference;
+
+// Compares all weights of two models of equal shapes, rounded to bf16. Memory: two blocks. End with
+// model_difference_free, also after a failure.
+bool model_compare(const ModelSource *source, const ModelSource *base, ThreadPool *threads, ModelDifference *difference,
+                   Error *error);
+void model_difference_free(ModelDifference *difference);
+
+// ---- deltas (export_delta.c): delta.safetensors, the tensors that differ, and delta.json with the checksums ----
+
+// Bytes of delta.safetensors.
+bool delta_bytes(const ModelSource *source, const ModelDifference *difference, uint64_t *bytes, Error *error);
+// Writes both files into an existing directory. base_name: for people.
+bool delta_write(SourceReader *reader, const ModelDifference *difference, const char *base_name, const char *directory,
+                 Error *error);
+
+typedef struct ModelDelta {
+    json_t *facts;        // delta.json
+    SafetensorsFile file; // delta.safetensors
+    uint64_t shard_bytes; // how the model's files were cut, SaveOptions.shard_bytes
+} ModelDelta;
+
+// Opens a delta and checks it against its checksums and against the base: that every block of the base is the one it
+// was made against. Memory: one block. End with delta_close, also after a failure.
+bool delta_open(ModelDelta *delta, const char *directory, const ModelSource *base, ThreadPool *threads, Error *error);
+void delta_close(ModelDelta *delta);

@@ -134,21 +134,21 @@ static bool replace_tensor(GgufPlan *plan, const BlockTensor *shape, const Store
 
 static bool replace_changed(GgufPlan *plan, Error *error) {
     const ModelSource *source = plan->job->source;
-    bool *changed;
+    ModelDifference difference;
     size_t other_types = 0;
-    if (!model_compare(source, plan->job->base, plan->job->threads, &changed, error)) return false;
-    for (int block = 0; block < block_count(&source->layout); block++) {
+    bool ok = model_compare(source, plan->job->base, plan->job->threads, &difference, error);
+    for (int block = 0; ok && block < block_count(&source->layout); block++) {
         BlockTensor tensors[BLOCK_TENSORS_MAX];
         int count = block_tensors(&source->layout, &source->config, block, tensors);
         for (int i = 0; i < count; i++) {
             int index = block * BLOCK_TENSORS_MAX + i;
-            if (changed[index]) other_types += replace_tensor(plan, &tensors[i], &source->tensors[index]);
+            if (difference.changed[index]) other_types += replace_tensor(plan, &tensors[i], &source->tensors[index]);
         }
     }
-    free(changed);
+    model_difference_free(&difference);
     if (other_types)
         log_note("%zu trained tensors become Q8_0: the types they had can be read, not written", other_types);
-    return true;
+    return ok;
 }
 
 static bool plan_like_base(GgufPlan *plan, Error *error) {

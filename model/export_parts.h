@@ -25,3 +25,6 @@ typedef struct ExportStream {
 
 // Converts one tensor and writes it.
 bool export_convert(ExportStream *stream, const ExportTensor *tensor, Error *error);
+
+// CRC-32 of a block's weights, tensor after tensor.
+uint32_t export_block_checksum(const ModelSource *source, int block, const bf16 *weights);

@@ -163,6 +163,10 @@ const ModelConfig *model_source_config(const ModelSource *source) {
     return &source->config;
 }
 
+const BlockLayout *model_source_layout(const ModelSource *source) {
+    return &source->layout;
+}
+
 SourceKind model_source_kind(const ModelSource *source) {
     return source->kind;
 }

@@ -17,6 +17,7 @@ ModelSource *model_source_open(const char *name, bool config_only, Error *error)
 void model_source_close(ModelSource *source); // NULL is allowed
 
 const ModelConfig *model_source_config(const ModelSource *source);
+const BlockLayout *model_source_layout(const ModelSource *source);
 SourceKind model_source_kind(const ModelSource *source);
 const char *model_source_path(const ModelSource *source); // the directory, or the GGUF file
 // What the weights are stored as, for people: "bf16", "f16", "Q4_1 + F32".

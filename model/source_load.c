@@ -91,12 +91,18 @@ void source_load_block(const ModelSource *source, int block, bf16 *to, ThreadPoo
     }
 }
 
-bool source_same_layout(const ModelSource *a, const BlockLayout *b, Error *error) {
+int64_t source_largest_block(const ModelSource *source) {
+    int64_t largest = 0;
+    for (int block = 0; block < block_count(&source->layout); block++) {
+        int64_t elements = block_elements(&source->layout, block);
+        if (elements > largest) largest = elements;
+    }
+    return largest;
+}
+
+bool source_same_layout(const ModelSource *a, const BlockLayout *b) {
     // all members before `layers` are 64-bit numbers: there is no padding between them
-    if (a->layout.layers == b->layers && !memcmp(&a->layout, b, offsetof(BlockLayout, layers))) return true;
-    error_set(error, "%s: its blocks have other shapes than those of the model in use", a->path);
-    return error_hint(error, "it was made from another model: give that one as model_name_or_path, or name another "
-                             "output_dir");
+    return a->layout.layers == b->layers && !memcmp(&a->layout, b, offsetof(BlockLayout, layers));
 }
 
 bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threads,
@@ -104,7 +110,11 @@ bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threa
     int blocks = block_count(&source->layout);
     if (!source->tensors)
         return error_set(error, "%s: only the configuration was opened, there are no weights to load", source->path);
-    if (!source_same_layout(source, &store->layout, error)) return false;
+    if (!source_same_layout(source, &store->layout)) {
+        error_set(error, "%s: its blocks have other shapes than those of the model in use", source->path);
+        return error_hint(error, "it was made from another model: give that one as model_name_or_path, or name another "
+                                 "output_dir");
+    }
     for (int block = 0; block < blocks; block++) {
         source_load_block(source, block, store_put(store, block), threads);
         store_put_finish(store, block);

@@ -51,7 +51,7 @@ int64_t source_gguf_row(int64_t row, int head_dim);
 void source_load_block(const ModelSource *source, int block, bf16 *to, ThreadPool *threads);
 int64_t source_largest_block(const ModelSource *source); // in elements
 // Whether every tensor of every block has the same place and shape in both.
-bool source_same_layout(const ModelSource *a, const BlockLayout *b, Error *error);
+bool source_same_layout(const ModelSource *a, const BlockLayout *b);
 
 // The errors of a tensor that is not there or has another shape.
 bool source_missing(const char *where, const char *name, const BlockTensor *tensor, Error *error);

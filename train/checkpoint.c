@@ -241,6 +241,15 @@ static void note_written(void *context, const char *file, const SafetensorsEntry
 }
 
 // Everything of a checkpoint into `folder`, the manifest last.
+static bool write_record(const CheckpointFacts *facts, const char *folder, Error *error) {
+    if (!facts->record) return true;
+    char *path = path_join(folder, "training.json");
+    bool ok = path ? file_write_atomic(path, facts->record, strlen(facts->record), error)
+                   : error_memory(error, folder, strlen(folder));
+    free(path);
+    return ok;
+}
+
 static bool write_all(Trainer *trainer, const CheckpointFacts *facts, const char *folder, int64_t step, Error *error) {
     json_t *files = json_object();
     Notes notes = {files, true};
@@ -250,7 +259,7 @@ static bool write_all(Trainer *trainer, const CheckpointFacts *facts, const char
     bool ok = directory_create(folder, error) && model_save(facts->source, &trainer->store, &save, folder, error) &&
               (notes.complete || error_memory(error, "manifest.json", 65536)) &&
               (!facts->tokenizer || tokenizer_write(facts->tokenizer, folder, facts->chat_template, error)) &&
-              write_state(trainer, folder, files, error) &&
+              write_record(facts, folder, error) && write_state(trainer, folder, files, error) &&
               trainer->backend->check(trainer->backend, error) && // else what was written means nothing
               write_manifest(trainer, facts, folder, step, files, error) && directory_sync(folder, error);
     json_decref(files);

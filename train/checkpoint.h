@@ -1,6 +1,7 @@
 // checkpoint.h - checkpoint-<step>/: a complete Hugging Face directory, the training state and a manifest.
 //
 //   config.json, model*.safetensors, generation_config.json, tokenizer files   for every tool
+//   training.json            base model, data set, options: what a model card is made of
 //   lisa_state.safetensors   per slot m and v (F32) and low bits (I16); low bits of parked layers
 //   manifest.json            step, draw, slots, settings, and size and CRC-32 of every file and tensor; written last
 //
@@ -19,6 +20,7 @@ typedef struct CheckpointFacts {
     const ModelSource *source;
     const Tokenizer *tokenizer; // NULL: no tokenizer files are written
     const char *chat_template;  // Jinja; NULL: the tokenizer's own is kept
+    const char *record;         // JSON text of training.json, how the model was made, for people; NULL: none
     SaveOptions save;           // shards and end tokens
     const Dataset *dataset;     // its tokens are fingerprinted, so that other data is noticed
     bool shuffle;               // each epoch has an order of its own

@@ -10,8 +10,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#define COPY_PART ((size_t)1 << 24)
-
 // The step of a name "checkpoint-<step>", -1 for any other name.
 static int64_t step_of(const char *name) {
     static const char prefix[] = "checkpoint-";
@@ -101,25 +99,6 @@ bool checkpoint_prune(const char *output_dir, int64_t keep, int64_t step, Error 
 
 // ---- publishing ----
 
-static bool copy_file(const char *from, const char *to, Error *error) {
-    FileMap map;
-    if (!file_map(&map, from, error)) return false;
-    AtomicFile *file = atomic_file_create(to, error);
-    bool ok = file != NULL;
-    for (size_t done = 0; ok && done < map.size;) {
-        size_t part = map.size - done < COPY_PART ? map.size - done : COPY_PART;
-        ok = atomic_file_write(file, map.data + done, part, error);
-        file_map_forget(&map, done, part);
-        done += part;
-    }
-    if (ok)
-        ok = atomic_file_commit(file, error);
-    else
-        atomic_file_abandon(file);
-    file_unmap(&map);
-    return ok;
-}
-
 // folder/name becomes the file `from`: linked under a temporary name and renamed, so that it is never missing.
 static bool link_file(const char *from, const char *folder, const char *name, Error *error) {
     char *to = path_join(folder, name), temporary[4096];
@@ -130,7 +109,7 @@ static bool link_file(const char *from, const char *folder, const char *name, Er
     if (fits && link(from, temporary) == 0)
         ok = rename(temporary, to) == 0 || error_system(error, "cannot create", to);
     else
-        ok = copy_file(from, to, error);
+        ok = file_copy(from, to, error);
     if (fits) unlink(temporary); // rename leaves it when both names were links to one file already
     free(to);
     return ok;
