@@ -71,7 +71,7 @@ CHECKED_TESTS := $(filter test_cuda_%,$(TESTS))
 PROGRAM := $(if $(filter build,$(BUILD)),lisa,$(BUILD)/lisa)
 
 .DEFAULT_GOAL := all
-.PHONY: all check-deps check-fuzz-deps deps test demo fuzz bench gpu-check install format check-format check-includes tidy clean help FORCE
+.PHONY: all check-deps check-fuzz-deps deps test oracle demo fuzz bench gpu-check install format check-format check-includes tidy clean help FORCE
 
 all: $(PROGRAM) ## build ./lisa (what make alone does)
 
@@ -175,6 +175,10 @@ test: ## build and run every test; the last line counts them
 	@$(MAKE) --no-print-directory tests check-includes check-ptx
 	@BUILD=$(BUILD) LISA=./$(PROGRAM) tests/run_tests $(TEST_PROGRAMS)
 
+oracle: ## compare exported models with llama.cpp, gguf-py and transformers, where these install
+	@$(MAKE) --no-print-directory $(PROGRAM) $(BUILD)/tests/oracle/logits
+	@LISA=./$(PROGRAM) LOGITS=$(BUILD)/tests/oracle/logits tests/oracle/run $(MODEL)
+
 gpu-check: ## prove the CUDA part on this machine's card and measure it, in under 8 minutes
 	+@MAKE="$(MAKE)" NVCC=$(NVCC) BUILD=$(BUILD) LISA=./$(PROGRAM) bench/gpu_check $(GPU_TESTS)
 
@@ -259,4 +263,4 @@ tidy: $(BUILD)/version.h ## clang-tidy over the sources
 clean: ## remove what was built
 	rm -rf build lisa
 
--include $(wildcard $(BUILD)/ptxas/*/*.d) $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d)
+-include $(wildcard $(BUILD)/ptxas/*/*.d) $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/oracle/*.d)

@@ -1,6 +1,7 @@
 """bf16 and safetensors with numpy alone: numpy knows no bf16, so such arrays are uint16 bit patterns."""
 
 import json
+import pathlib
 import struct
 
 import numpy as np
@@ -31,7 +32,7 @@ def save(tensors, path):
 
 def load(path):
     """All tensors of a safetensors file of bf16 tensors."""
-    raw = open(path, "rb").read()
+    raw = pathlib.Path(path).read_bytes()
     size = struct.unpack("<Q", raw[:8])[0]
     tensors = {}
     for name, entry in json.loads(raw[8:8 + size]).items():
