@@ -30,11 +30,12 @@ static void rows_free(TokenRows *rows) {
     free(rows->types);
 }
 
-static bool add_row(TokenRows *rows, int64_t id, float score, PieceType type) {
+// Ends the row of a token whose text stands in the pool.
+static bool add_row(TokenRows *rows, int64_t id, float score, PieceType type, Error *error) {
     rows->scores[id] = score;
     rows->types[id] = type;
     rows->starts[id + 1] = rows->pool.size;
-    return true;
+    return rows->pool.size <= UINT32_MAX || error_set(error, "the texts of the tokens exceed 4 GiB");
 }
 
 // ---- texts, scores, types ----
@@ -63,13 +64,14 @@ static bool add_token(TokenRows *rows, const Tokenizer *tokenizer, int64_t id, E
     const AddedToken *added = added_token_by_id(&tokenizer->added, (int32_t)id);
     if (added && !(pieces && is_piece_itself(model, added)))
         return append_added(rows, added, pieces, error) &&
-               add_row(rows, id, SCORE_ADDED, added->special ? PIECE_CONTROL : PIECE_USER_DEFINED);
+               add_row(rows, id, SCORE_ADDED, added->special ? PIECE_CONTROL : PIECE_USER_DEFINED, error);
     if (pieces && id < model->count)
         return buffer_append(&rows->pool, piece_text(model, id), model->pieces[id].size, error) &&
-               add_row(rows, id, model->pieces[id].score, model->pieces[id].type);
+               add_row(rows, id, model->pieces[id].score, model->pieces[id].type, error);
     if (!pieces && !bpe_append_text(tokenizer->bpe, (int32_t)id, &rows->pool, error)) return false;
-    if (rows->pool.size > rows->starts[id]) return add_row(rows, id, 0, PIECE_NORMAL);
-    return buffer_format(&rows->pool, error, "[PAD%" PRId64 "]", id) && add_row(rows, id, SCORE_MISSING, PIECE_UNUSED);
+    if (rows->pool.size > rows->starts[id]) return add_row(rows, id, 0, PIECE_NORMAL, error);
+    return buffer_format(&rows->pool, error, "[PAD%" PRId64 "]", id) &&
+           add_row(rows, id, SCORE_MISSING, PIECE_UNUSED, error);
 }
 
 static bool rows_fill(TokenRows *rows, const Tokenizer *tokenizer, int64_t vocabulary, Error *error) {
@@ -82,7 +84,7 @@ static bool rows_fill(TokenRows *rows, const Tokenizer *tokenizer, int64_t vocab
         return error_memory(error, "the vocabulary", count * (sizeof *rows->starts + 8));
     for (int64_t id = 0; id < vocabulary; id++)
         if (!add_token(rows, tokenizer, id, error)) return false;
-    return rows->pool.size <= UINT32_MAX || error_set(error, "the texts of the tokens exceed 4 GiB");
+    return true;
 }
 
 // llama.cpp ends the process on a vocabulary in which two tokens have one text.
@@ -161,12 +163,17 @@ static bool put_kind(GgufMetadata *metadata, const Tokenizer *tokenizer, Error *
                            error);
 }
 
+bool tokenizer_chat_adds_bos(const Tokenizer *tokenizer, const ChatTemplate *chat) {
+    if (!chat || chat->bos == BOS_IF_ADDED) return tokenizer->adds_bos;
+    return chat->bos == BOS_FIRST && tokenizer->bos >= 0;
+}
+
 // Whether text gets a space before it. llama.cpp knows "always" and "never"; where only the first text has one, the
 // texts of a chat decide: all but the first stand behind a special token.
 static bool adds_space(const Tokenizer *tokenizer, const ChatTemplate *chat) {
     if (tokenizer->bpe || tokenizer->prefix == PREFIX_NEVER) return false;
     if (tokenizer->prefix != PREFIX_FIRST_METASPACE || !chat) return true;
-    if (chat->bos != BOS_FIRST)
+    if (!tokenizer_chat_adds_bos(tokenizer, chat))
         log_warning("llama.cpp cannot put a space before the first text alone, as this tokenizer does: the first token "
                     "of a chat will differ from the trained one");
     return false;
@@ -191,11 +198,6 @@ bool tokenizer_put_ends(const TokenizerFacts *facts, int32_t eos, GgufMetadata *
     return put_id(metadata, "tokenizer.ggml.eos_token_id", left[0], error) &&
            put_id(metadata, "tokenizer.ggml.eot_token_id", left[1], error) &&
            put_id(metadata, "tokenizer.ggml.eom_token_id", left[2], error);
-}
-
-bool tokenizer_chat_adds_bos(const Tokenizer *tokenizer, const ChatTemplate *chat) {
-    if (!chat || chat->bos == BOS_IF_ADDED) return tokenizer->adds_bos;
-    return chat->bos == BOS_FIRST && tokenizer->bos >= 0;
 }
 
 bool tokenizer_put_metadata(const Tokenizer *tokenizer, const TokenizerFacts *facts, int64_t vocabulary,

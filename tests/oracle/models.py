@@ -85,10 +85,10 @@ def write_llama2(folder):
     return 32000
 
 
-def write_spm(folder):
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(TEMPLATES / "spm" / name, folder / name)
-    return 420
+def write_spm(folder, name="spm"):
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TEMPLATES / name / file, folder / file)
+    return 422
 
 
 # ---- weights
@@ -97,13 +97,17 @@ def normal(random, rows, columns, deviation):
     return mn.to_bf16((random.standard_normal((rows, columns)) * deviation).astype(np.float32))
 
 
-def make_model(folder, variant, layers=3, seed=0):
+def make_model(folder, variant, layers=3, seed=0, tokenizer=None):
     """A Hugging Face directory with random weights: large enough that most steps have a clear winner, and with strong
     layers, so that a tied model does not repeat its input."""
     v = VARIANTS[variant]
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True)
-    vocabulary = {"llama2": write_llama2, "spm": write_spm}.get(v["tokenizer"], lambda f: write_bpe(f, v["pre"]))(folder)
+    tokenizer = tokenizer or v["tokenizer"]
+    if tokenizer == "llama2":
+        vocabulary = write_llama2(folder)
+    else:
+        vocabulary = write_bpe(folder, v["pre"]) if tokenizer == "bpe" else write_spm(folder, tokenizer)
     hidden, middle, heads = 64, 160, 4
     kv, size = v.get("kv_heads", 2), v.get("head_dim", 16)
     random = np.random.default_rng(seed)
