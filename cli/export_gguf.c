@@ -29,15 +29,16 @@ static bool open_base(GgufJob *gguf, const ExportJob *job, Error *error) {
     const char *name = job->options->base;
     const ModelSource *source = job->setup.source;
     GgufExport *export = &gguf->export;
-    bool automatic = job->options->outtype == OUT_AUTO;
-    if (!automatic) return true;
     if (!name) {
-        if (model_source_kind(source) == SOURCE_GGUF) export->base = source;
+        if (!export->new_layout && model_source_kind(source) == SOURCE_GGUF) export->base = source;
         return true;
     }
     gguf->base = model_source_open(name, false, error);
     if (!gguf->base) return error_context(error, "base");
-    if (model_source_kind(gguf->base) == SOURCE_GGUF) export->base = gguf->base;
+    if (model_source_kind(gguf->base) == SOURCE_GGUF)
+        export->base = gguf->base;
+    else
+        log_note("base %s is no GGUF file: it has no bytes that could be kept", name);
     return true;
 }
 
@@ -48,17 +49,21 @@ static bool plan_file(GgufJob *gguf, const ExportJob *job, Error *error) {
                                      [OUT_Q8_0] = GGML_Q8_0,
                                      [OUT_Q4_0] = GGML_Q4_0};
     GgmlType type = types[job->options->outtype];
-    gguf->export =
-        (GgufExport){.source = job->setup.source, .type = type, .threads = job->threads, .progress = export_progress};
+    gguf->export = (GgufExport){.source = job->setup.source,
+                                .new_layout = job->options->outtype != OUT_AUTO,
+                                .type = type,
+                                .threads = job->threads,
+                                .progress = export_progress};
     if (!open_base(gguf, job, error)) return false;
     Buffer name = BUFFER_EMPTY;
-    bool ok = gguf->export.base ? buffer_format(&name, error, "%s.gguf", job->name)
-                                : buffer_format(&name, error, "%s-%s.gguf", job->name, ggml_type_info(type)->name);
+    bool keeps = gguf->export.base && !gguf->export.new_layout;
+    bool ok = keeps ? buffer_format(&name, error, "%s.gguf", job->name)
+                    : buffer_format(&name, error, "%s-%s.gguf", job->name, ggml_type_info(type)->name);
     gguf->file_name = name.data;
     gguf->plan = ok ? gguf_plan_make(&gguf->export, error) : NULL;
-    if (gguf->plan && gguf->base)
-        log_note("%zu tensors differ from %s; all others keep its bytes", gguf_plan_changed(gguf->plan),
-                 job->options->base);
+    if (gguf->plan && gguf->base && gguf->export.base)
+        log_note("%zu tensors differ from %s; the others keep its bytes where the type is the same",
+                 gguf_plan_changed(gguf->plan), job->options->base);
     return gguf->plan != NULL;
 }
 
@@ -76,7 +81,7 @@ static bool describe(GgufJob *gguf, const ExportJob *job, Error *error) {
         facts.chat_template = buffer_string(&gguf->jinja);
     }
     // a GGUF file that is written back, or only into other types, keeps all it says
-    bool trained = gguf->base || gguf->jinja.size;
+    bool trained = (gguf->base && gguf->export.base == gguf->base) || gguf->jinja.size;
     if (!gguf_plan_kept(gguf->plan))
         return gguf_plan_metadata(gguf->plan, job->name, NULL, metadata, error) &&
                tokenizer_put_metadata(tokenizer, &facts, setup->config->vocabulary, metadata, error);

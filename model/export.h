@@ -12,9 +12,10 @@ typedef void ExportProgress(void *context, uint64_t done, uint64_t total);
 
 typedef struct GgufExport {
     const ModelSource *source;
-    const ModelSource *base; // a GGUF file whose order and types of tensors are kept: the source itself, or what it was
-                             // trained from; tensors that are equal in both keep their bytes. NULL: a new layout
-    GgmlType type;           // without base, of matrices: BF16, F16, Q8_0 or Q4_0; vectors are F32 in any case
+    const ModelSource *base; // a GGUF file, what the source was trained from or the source itself, or NULL: tensors
+                             // that are equal in both and of one type keep its bytes, and its metadata is kept
+    bool new_layout;         // else order and types of the tensors are those of base
+    GgmlType type;           // in a new layout, of matrices: BF16, F16, Q8_0 or Q4_0; vectors are F32 in any case
     ThreadPool *threads;
     ExportProgress *progress;
     void *context;
@@ -22,7 +23,7 @@ typedef struct GgufExport {
 
 // The tensors of the file and where each comes from. In a new layout a matrix whose rows are no multiple of the type's
 // block is F16, and the output matrix of a Q4_0 file is Q8_0 (it alone decides between tokens; llama.cpp too keeps it
-// finer). With base a tensor that was changed and whose type cannot be written (K types) becomes Q8_0.
+// finer). In the layout of base a tensor that was changed and whose type cannot be written (K types) becomes Q8_0.
 typedef struct GgufPlan GgufPlan;
 
 // NULL with an error; end with gguf_plan_free. job outlives the plan.

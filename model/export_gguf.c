@@ -17,6 +17,10 @@ struct GgufPlan {
     float *factors; // [D / 2] of a llama3 rope scaling, NULL when there is none
 };
 
+static bool keeps_layout(const GgufExport *job) {
+    return job->base && !job->new_layout;
+}
+
 void gguf_plan_free(GgufPlan *plan) {
     if (!plan) return;
     free(plan->tensors);
@@ -27,6 +31,11 @@ void gguf_plan_free(GgufPlan *plan) {
 
 size_t gguf_plan_changed(const GgufPlan *plan) {
     return plan->changed;
+}
+
+const GgufFile *gguf_plan_kept(const GgufPlan *plan) {
+    const ModelSource *source = plan->job->base ? plan->job->base : plan->job->source;
+    return source->kind == SOURCE_GGUF ? &source->gguf : NULL;
 }
 
 static ExportTensor *add_tensor(GgufPlan *plan, const char *name, const GgmlTypeInfo *type, int64_t rows,
@@ -56,8 +65,28 @@ static const GgmlTypeInfo *new_type(const GgufExport *job, const BlockTensor *te
     return tensor->columns % info->block ? ggml_type_info(GGML_F16) : info;
 }
 
+// Takes a tensor of a GGUF file as it is.
+static void keep_tensor(GgufPlan *plan, const GgufFile *file, const GgufTensor *kept) {
+    ExportTensor *tensor = &plan->tensors[plan->count];
+    GgufEntry *entry = &plan->entries[plan->count++];
+    *tensor =
+        (ExportTensor){.from = {.map = &file->map, .offset = kept->offset, .bytes = kept->bytes, .type = kept->type},
+                       .type = kept->type,
+                       .copied = true};
+    *entry = (GgufEntry){.type = kept->type, .dimensions = kept->dimensions};
+    memcpy(entry->shape, kept->shape, sizeof entry->shape);
+    memcpy(tensor->name, kept->name, sizeof tensor->name);
+    memcpy(entry->name, kept->name, sizeof entry->name);
+}
+
 static bool add_factors(GgufPlan *plan, Error *error) {
     const ModelConfig *config = &plan->job->source->config;
+    const GgufFile *kept = gguf_plan_kept(plan);
+    const GgufTensor *factors = kept ? gguf_tensor(kept, ROPE_FACTORS) : NULL;
+    if (factors) {
+        keep_tensor(plan, kept, factors);
+        return true;
+    }
     int half = config->head_dim / 2;
     if (config->rope_scaling != ROPE_LLAMA3) return true;
     plan->factors = malloc((size_t)half * sizeof *plan->factors);
@@ -67,24 +96,45 @@ static bool add_factors(GgufPlan *plan, Error *error) {
     return true;
 }
 
-static bool plan_new(GgufPlan *plan, Error *error) {
+// Where the values of a tensor come from: the source, or base where they are equal and of one type there.
+static void take_values(const GgufPlan *plan, const ModelDifference *difference, int index, ExportTensor *tensor) {
+    const GgufExport *job = plan->job;
+    bool compared = difference->changed != NULL;
+    tensor->from = job->source->tensors[index];
+    if (compared && !difference->changed[index] && job->base->tensors[index].type == tensor->type) {
+        tensor->from = job->base->tensors[index];
+        tensor->copied = true;
+    } else if (!tensor->from.interleaved) {
+        tensor->order = source_gguf_order(&job->source->config, tensor->name);
+    }
+}
+
+static bool add_block(GgufPlan *plan, const ModelDifference *difference, int block, Error *error) {
     const ModelSource *source = plan->job->source;
-    plan->alignment = 32;
-    if (!add_factors(plan, error)) return false;
-    for (int block = 0; block < block_count(&source->layout); block++) {
-        BlockTensor tensors[BLOCK_TENSORS_MAX];
-        int count = block_tensors(&source->layout, &source->config, block, tensors);
-        for (int i = 0; i < count; i++) {
-            char name[GGUF_NAME_MAX + 1];
-            if (!source_gguf_name(tensors[i].name, name))
-                return error_set(error, "tensor \"%s\" has no name in a GGUF file", tensors[i].name);
-            ExportTensor *tensor = add_tensor(plan, name, new_type(plan->job, &tensors[i], name), tensors[i].rows,
-                                              tensors[i].columns, tensors[i].vector);
-            tensor->from = source->tensors[block * BLOCK_TENSORS_MAX + i];
-            if (!tensor->from.interleaved) tensor->order = source_gguf_order(&source->config, name);
-        }
+    BlockTensor tensors[BLOCK_TENSORS_MAX];
+    int count = block_tensors(&source->layout, &source->config, block, tensors);
+    for (int i = 0; i < count; i++) {
+        char name[GGUF_NAME_MAX + 1];
+        if (!source_gguf_name(tensors[i].name, name))
+            return error_set(error, "tensor \"%s\" has no name in a GGUF file", tensors[i].name);
+        ExportTensor *tensor = add_tensor(plan, name, new_type(plan->job, &tensors[i], name), tensors[i].rows,
+                                          tensors[i].columns, tensors[i].vector);
+        take_values(plan, difference, block * BLOCK_TENSORS_MAX + i, tensor);
     }
     return true;
+}
+
+static bool plan_new(GgufPlan *plan, Error *error) {
+    const GgufExport *job = plan->job;
+    ModelDifference difference = {0};
+    plan->alignment = 32;
+    bool ok = add_factors(plan, error) &&
+              (!job->base || model_compare(job->source, job->base, job->threads, &difference, error));
+    for (int block = 0; ok && block < block_count(&job->source->layout); block++)
+        ok = add_block(plan, &difference, block, error);
+    plan->changed = difference.tensors;
+    model_difference_free(&difference);
+    return ok;
 }
 
 // ---- the layout of base ----
@@ -92,20 +142,6 @@ static bool plan_new(GgufPlan *plan, Error *error) {
 static int compare_places(const void *a, const void *b) {
     const GgufTensor *x = *(const GgufTensor *const *)a, *y = *(const GgufTensor *const *)b;
     return (x->offset > y->offset) - (x->offset < y->offset);
-}
-
-// Takes a tensor of base as it is.
-static void keep_tensor(GgufPlan *plan, const GgufTensor *kept) {
-    ExportTensor *tensor = &plan->tensors[plan->count];
-    GgufEntry *entry = &plan->entries[plan->count++];
-    *tensor = (ExportTensor){
-        .from = {.map = &plan->job->base->gguf.map, .offset = kept->offset, .bytes = kept->bytes, .type = kept->type},
-        .type = kept->type,
-        .copied = true};
-    *entry = (GgufEntry){.type = kept->type, .dimensions = kept->dimensions};
-    memcpy(entry->shape, kept->shape, sizeof entry->shape);
-    memcpy(tensor->name, kept->name, sizeof tensor->name);
-    memcpy(entry->name, kept->name, sizeof entry->name);
 }
 
 // The entry of a name that is in the plan; plans of kept layouts hold some hundred tensors.
@@ -158,7 +194,7 @@ static bool plan_like_base(GgufPlan *plan, Error *error) {
     if (!sorted) return error_memory(error, "the list of tensors", file->tensor_count * sizeof *sorted);
     for (size_t i = 0; i < file->tensor_count; i++) sorted[i] = &file->tensors[i];
     qsort(sorted, file->tensor_count, sizeof *sorted, compare_places);
-    for (size_t i = 0; i < file->tensor_count; i++) keep_tensor(plan, sorted[i]);
+    for (size_t i = 0; i < file->tensor_count; i++) keep_tensor(plan, file, sorted[i]);
     free(sorted);
     if (!gguf_get_integer(file, "general.alignment", &alignment, error)) return false;
     plan->alignment = (size_t)alignment;
@@ -175,17 +211,12 @@ GgufPlan *gguf_plan_make(const GgufExport *job, Error *error) {
     if (plan) plan->entries = calloc(most, sizeof *plan->entries);
     bool ok = (plan && plan->tensors && plan->entries) ||
               error_memory(error, "the list of tensors", most * (sizeof(ExportTensor) + sizeof(GgufEntry)));
-    if (ok && (job->base ? plan_like_base(plan, error) : plan_new(plan, error))) return plan;
+    if (ok && (keeps_layout(job) ? plan_like_base(plan, error) : plan_new(plan, error))) return plan;
     gguf_plan_free(plan);
     return NULL;
 }
 
 // ---- metadata ----
-
-const GgufFile *gguf_plan_kept(const GgufPlan *plan) {
-    const ModelSource *source = plan->job->base ? plan->job->base : plan->job->source;
-    return source->kind == SOURCE_GGUF ? &source->gguf : NULL;
-}
 
 static bool put_integer(GgufMetadata *metadata, const char *architecture, const char *key, int64_t value,
                         Error *error) {
@@ -262,10 +293,10 @@ static bool copy_metadata(const GgufPlan *plan, const GgufFile *file, const char
     qsort(sorted, file->value_count, sizeof *sorted, compare_values);
     bool ok = true;
     for (size_t i = 0; ok && i < file->value_count; i++)
-        if (!is_one_of(sorted[i]->key, replaced) && (plan->job->base || !is_one_of(sorted[i]->key, of_types)))
+        if (!is_one_of(sorted[i]->key, replaced) && (keeps_layout(plan->job) || !is_one_of(sorted[i]->key, of_types)))
             ok = gguf_put_value(metadata, sorted[i], error);
     free(sorted);
-    return ok && (plan->job->base || put_types(plan, metadata, error));
+    return ok && (keeps_layout(plan->job) || put_types(plan, metadata, error));
 }
 
 bool gguf_plan_metadata(const GgufPlan *plan, const char *name, const char *const *replaced, GgufMetadata *metadata,

@@ -151,10 +151,27 @@ static void test_modelfile(void **state) {
     forget(&t);
 }
 
+// Fails unless both GGUF files hold the same tensors, byte for byte.
+static void assert_same_tensors(const char *a, const char *b) {
+    Error error = {0};
+    GgufFile before, after;
+    check(gguf_open(&before, a, &error), &error);
+    check(gguf_open(&after, b, &error), &error);
+    assert_int_equal(before.tensor_count, after.tensor_count);
+    for (size_t i = 0; i < before.tensor_count; i++) {
+        const GgufTensor *x = &before.tensors[i], *y = &after.tensors[i];
+        assert_string_equal(x->name, y->name);
+        assert_int_equal(x->type->type, y->type->type);
+        assert_int_equal(x->bytes, y->bytes);
+        assert_memory_equal(before.map.data + x->offset, after.map.data + y->offset, x->bytes);
+    }
+    gguf_close(&before);
+    gguf_close(&after);
+}
+
 // A quantised file that is written back unchanged is the same file; what training did not touch keeps its bytes.
 static void test_own_layout(void **state) {
     (void)state;
-    Error error = {0};
     Trained t;
     train(&t);
     char *first = in(&t, "first"), *again = in(&t, "again"), *tuned = in(&t, "tuned"), *trained = in(&t, "trained2");
@@ -169,19 +186,12 @@ static void test_own_layout(void **state) {
     LISA("train", "-m", base, "--dataset", data, "-o", trained, "--max_steps", "1", "--learning_rate", "0");
     LISA("export", trained, "--export_dir", tuned, "--base", base);
     char *path = path_join(tuned, "trained2.gguf");
-    GgufFile before, after;
-    check(gguf_open(&before, base, &error), &error);
-    check(gguf_open(&after, path, &error), &error);
-    assert_int_equal(before.tensor_count, after.tensor_count);
-    for (size_t i = 0; i < before.tensor_count; i++) {
-        const GgufTensor *x = &before.tensors[i], *y = &after.tensors[i];
-        assert_int_equal(x->type->type, y->type->type);
-        assert_int_equal(x->bytes, y->bytes);
-        assert_memory_equal(before.map.data + x->offset, after.map.data + y->offset, x->bytes);
-    }
-    gguf_close(&before);
-    gguf_close(&after);
-    char *texts[] = {first, again, tuned, trained, base, data, copy, path};
+    assert_same_tensors(base, path);
+    // and in a new layout of the same type
+    char *fresh = in(&t, "fresh"), *fresh_path = path_join(fresh, "trained2-Q8_0.gguf");
+    LISA("export", trained, "--export_dir", fresh, "--base", base, "--outtype", "q8_0");
+    assert_same_tensors(base, fresh_path);
+    char *texts[] = {first, again, tuned, trained, base, data, copy, path, fresh, fresh_path};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) free(texts[i]);
     forget(&t);
 }
