@@ -6,11 +6,12 @@
 // Bits never depend on the other rows: a row's sum is a fixed tree over the same threads.
 #include "kernels/cuda/packs.cuh"
 
-#define THREADS    256
-#define WARPS      (THREADS / WARP)
-#define SHORT_ROW  1024 // elements of a row that one warp takes, at most
-#define GAIN_ROWS  32   // tokens whose share of the gain's gradient one thread sums
-#define GAIN_PARTS 8    // threads that share the sum over these shares
+#define THREADS      256
+#define WARPS        (THREADS / WARP)
+#define SHORT_ROW    1024 // elements of a row that one warp takes, at most
+#define GAIN_ROWS    32   // tokens whose share of the gain's gradient one thread sums
+#define GAIN_PARTS   8    // threads that share the sum over these shares
+#define GAIN_THREADS (GAIN_PARTS * WARP)
 
 // ---- a row and its threads -----------------------------------------------------------------------------------------
 
@@ -224,7 +225,7 @@ static __global__ void __launch_bounds__(PACK_THREADS)
 }
 
 // gradient[d] += the sum of the shares. Threads (x, y): x is the column, y the first of every GAIN_PARTS groups.
-static __global__ void __launch_bounds__(WARP *GAIN_PARTS)
+static __global__ void __launch_bounds__(GAIN_THREADS)
     gain_finish_kernel(float *gradient, const float *shares, int64_t groups, int64_t d) {
     SHARED(float, parts, [GAIN_PARTS][WARP]);
     const int64_t column = static_cast<int64_t>(blockIdx.x) * WARP + threadIdx.x;
