@@ -65,7 +65,8 @@ template <class Pack> static __device__ __forceinline__ Pack scaled(Pack pack, f
 
 template <class Pack, int ROW_WARPS>
 static __global__ void __launch_bounds__(THREADS)
-    forward_kernel(Pack *out, float *rstd, const Pack *x, const Pack *gain, float epsilon, int64_t tokens, int packs) {
+    rmsnorm_forward_kernel(Pack *out, float *rstd, const Pack *x, const Pack *gain, float epsilon, int64_t tokens,
+                           int packs) {
     const Place<ROW_WARPS> place;
     if (ROW_WARPS == 1 && place.row >= tokens) return; // a whole warp; nothing below waits for another
     constexpr int STEP = place.STEP, HELD = place.HELD;
@@ -98,7 +99,7 @@ template <class Pack, int ROW_WARPS>
 static void forward(Backend *b, Activation *out, float *rstd, const Activation *x, const bf16 *gain, float epsilon,
                     int64_t tokens, int64_t d, Stream *stream) {
     const int packs = static_cast<int>(d / PACK_WIDTH<Pack>);
-    LAUNCH((forward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
+    LAUNCH((rmsnorm_forward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
            cuda_stream(b, stream), static_cast<Pack *>(out), rstd, static_cast<const Pack *>(x),
            reinterpret_cast<const Pack *>(gain), epsilon, tokens, packs);
 }
@@ -115,7 +116,7 @@ void cuda_rmsnorm_forward(Backend *b, Activation *out, float *rstd, const Activa
 
 template <class Pack>
 static __global__ void __launch_bounds__(PACK_THREADS)
-    rebuild_kernel(Pack *out, const Pack *x, const float *rstd, const Pack *gain, int64_t packs) {
+    rmsnorm_rebuild_kernel(Pack *out, const Pack *x, const float *rstd, const Pack *gain, int64_t packs) {
     const int64_t row = blockIdx.x, pack = pack_in_row();
     if (pack < packs) out[row * packs + pack] = scaled(x[row * packs + pack], rstd[row], gain[pack]);
 }
@@ -125,8 +126,8 @@ static void rebuild(Backend *b, Activation *out, const Activation *x, const floa
                     int64_t tokens, int64_t d, Stream *stream) {
     const int64_t packs = d / PACK_WIDTH<Pack>;
     const RowLaunch launch = row_launch(tokens, packs);
-    LAUNCH((rebuild_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream), static_cast<Pack *>(out),
-           static_cast<const Pack *>(x), rstd, reinterpret_cast<const Pack *>(gain), packs);
+    LAUNCH((rmsnorm_rebuild_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream),
+           static_cast<Pack *>(out), static_cast<const Pack *>(x), rstd, reinterpret_cast<const Pack *>(gain), packs);
 }
 
 void cuda_rmsnorm_rebuild(Backend *b, Activation *out, const Activation *x, const float *rstd, const bf16 *gain,
@@ -167,8 +168,8 @@ static __device__ __forceinline__ void add_gradient(Pack *dx, Pack dout, Pack x,
 
 template <class Pack, int ROW_WARPS>
 static __global__ void __launch_bounds__(THREADS)
-    backward_kernel(Pack *dx, const Pack *dout, const Pack *x, const float *rstd, const Pack *gain, int64_t tokens,
-                    int packs) {
+    rmsnorm_backward_kernel(Pack *dx, const Pack *dout, const Pack *x, const float *rstd, const Pack *gain,
+                            int64_t tokens, int packs) {
     const Place<ROW_WARPS> place;
     if (ROW_WARPS == 1 && place.row >= tokens) return; // a whole warp; nothing below waits for another
     constexpr int STEP = place.STEP, HELD = place.HELD;
@@ -206,8 +207,8 @@ static __global__ void __launch_bounds__(THREADS)
 // shares[group, d] = the sum over GAIN_ROWS tokens of dout x rstd, in ascending order. blockIdx.x is the group.
 template <class Pack>
 static __global__ void __launch_bounds__(PACK_THREADS)
-    gain_shares_kernel(float *shares, const Pack *dout, const Pack *x, const float *rstd, int64_t tokens,
-                       int64_t packs) {
+    rmsnorm_gain_shares_kernel(float *shares, const Pack *dout, const Pack *x, const float *rstd, int64_t tokens,
+                               int64_t packs) {
     constexpr int WIDTH = PACK_WIDTH<Pack>;
     const int64_t pack = pack_in_row(), first = static_cast<int64_t>(blockIdx.x) * GAIN_ROWS;
     if (pack >= packs) return;
@@ -226,7 +227,7 @@ static __global__ void __launch_bounds__(PACK_THREADS)
 
 // gradient[d] += the sum of the shares. Threads (x, y): x is the column, y the first of every GAIN_PARTS groups.
 static __global__ void __launch_bounds__(GAIN_THREADS)
-    gain_finish_kernel(float *gradient, const float *shares, int64_t groups, int64_t d) {
+    rmsnorm_gain_finish_kernel(float *gradient, const float *shares, int64_t groups, int64_t d) {
     SHARED(float, parts, [GAIN_PARTS][WARP]);
     const int64_t column = static_cast<int64_t>(blockIdx.x) * WARP + threadIdx.x;
     float sum = 0;
@@ -255,10 +256,10 @@ static void gain_backward(Backend *b, float *gradient, const Pack *dout, const P
                           float *shares, int64_t tokens, int64_t d, Stream *stream) {
     const int64_t packs = d / PACK_WIDTH<Pack>, groups = gain_groups(tokens);
     const RowLaunch launch = row_launch(groups, packs);
-    LAUNCH((gain_shares_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream), shares, dout, x, rstd,
-           tokens, packs);
-    LAUNCH(gain_finish_kernel, cuda_blocks(d, WARP), dim3(WARP, GAIN_PARTS), 0, cuda_stream(b, stream), gradient,
-           shares, groups, d);
+    LAUNCH((rmsnorm_gain_shares_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream), shares, dout, x,
+           rstd, tokens, packs);
+    LAUNCH(rmsnorm_gain_finish_kernel, cuda_blocks(d, WARP), dim3(WARP, GAIN_PARTS), 0, cuda_stream(b, stream),
+           gradient, shares, groups, d);
 }
 
 // The gain's gradient has kernels of its own: only active blocks need it, and its sums run down the columns.
@@ -268,7 +269,7 @@ static void backward(Backend *b, Activation *dx, float *gain_gradient, const Act
     const Pack *dout_packs = static_cast<const Pack *>(dout), *x_packs = static_cast<const Pack *>(x);
     const int packs = static_cast<int>(d / PACK_WIDTH<Pack>);
     if (gain_gradient) gain_backward(b, gain_gradient, dout_packs, x_packs, rstd, shares, tokens, d, stream);
-    LAUNCH((backward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
+    LAUNCH((rmsnorm_backward_kernel<Pack, ROW_WARPS>), cuda_blocks(tokens, WARPS / ROW_WARPS), THREADS, 0,
            cuda_stream(b, stream), static_cast<Pack *>(dx), dout_packs, x_packs, rstd,
            reinterpret_cast<const Pack *>(gain), tokens, packs);
 }

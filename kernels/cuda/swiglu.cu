@@ -7,7 +7,8 @@ static __device__ __forceinline__ float sigmoid(float x) {
 }
 
 template <class Pack>
-static __global__ void __launch_bounds__(PACK_THREADS) forward_kernel(Pack *out, const Pack *gate_up, int64_t packs) {
+static __global__ void __launch_bounds__(PACK_THREADS)
+    swiglu_forward_kernel(Pack *out, const Pack *gate_up, int64_t packs) {
     constexpr int WIDTH = PACK_WIDTH<Pack>;
     const int64_t row = blockIdx.x, pack = pack_in_row();
     if (pack >= packs) return;
@@ -23,7 +24,7 @@ static __global__ void __launch_bounds__(PACK_THREADS) forward_kernel(Pack *out,
 // out may be dout: a thread reads its packs of all three before it writes.
 template <class Pack>
 static __global__ void __launch_bounds__(PACK_THREADS)
-    backward_kernel(Pack *gate_up, Pack *out, const Pack *dout, int64_t packs) {
+    swiglu_backward_kernel(Pack *gate_up, Pack *out, const Pack *dout, int64_t packs) {
     constexpr int WIDTH = PACK_WIDTH<Pack>;
     const int64_t row = blockIdx.x, pack = pack_in_row();
     if (pack >= packs) return;
@@ -48,8 +49,8 @@ template <class Pack>
 static void forward(Backend *b, Activation *out, const Activation *gate_up, int64_t tokens, int64_t f, Stream *stream) {
     const int64_t packs = f / PACK_WIDTH<Pack>;
     const RowLaunch launch = row_launch(tokens, packs);
-    LAUNCH((forward_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream), static_cast<Pack *>(out),
-           static_cast<const Pack *>(gate_up), packs);
+    LAUNCH((swiglu_forward_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream),
+           static_cast<Pack *>(out), static_cast<const Pack *>(gate_up), packs);
 }
 
 void cuda_swiglu_forward(Backend *b, Activation *out, const Activation *gate_up, int64_t tokens, int64_t f,
@@ -65,7 +66,7 @@ static void backward(Backend *b, Activation *gate_up, Activation *out, const Act
                      int64_t f, Stream *stream) {
     const int64_t packs = f / PACK_WIDTH<Pack>;
     const RowLaunch launch = row_launch(tokens, packs);
-    LAUNCH((backward_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream),
+    LAUNCH((swiglu_backward_kernel<Pack>), launch.grid, launch.threads, 0, cuda_stream(b, stream),
            static_cast<Pack *>(gate_up), static_cast<Pack *>(out), static_cast<const Pack *>(dout), packs);
 }
 
