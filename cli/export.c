@@ -174,6 +174,7 @@ static void close_job(ExportJob *job) {
     if (job->partial && path_exists(job->partial)) directory_remove(job->partial, &ignored);
     setup_close(&job->setup);
     thread_pool_free(job->threads);
+    buffer_free(&job->next);
     free(job->name);
     free(job->folder);
     free(job->partial);
@@ -182,13 +183,13 @@ static void close_job(ExportJob *job) {
 static bool report_job(const ExportJob *job, uint64_t bytes, Error *error) {
     char text[16];
     if (!job->options->json) {
-        log_note("%s in %s; docs/use.md says how other programs run it", format_bytes(text, bytes), job->folder);
+        log_note("%s in %s%s", format_bytes(text, bytes), job->folder, buffer_string(&job->next));
         return true;
     }
     Report report;
     report_start(&report);
     report_text(&report, "export_dir", job->folder);
-    report_bytes(&report, "bytes", bytes);
+    report_bytes(&report, "written", bytes);
     return report_print(&report, true, error);
 }
 

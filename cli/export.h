@@ -9,6 +9,7 @@ typedef struct ExportJob {
     ThreadPool *threads;
     char *name;    // of the model, for file names
     char *folder;  // export_dir without slashes at its end
+    Buffer next;   // what to do with what was written, for the person
     char *partial; // the folder that is written, beside it; NULL: not begun
 } ExportJob;
 

@@ -40,8 +40,11 @@ static bool write_delta(ExportJob *job, const ModelDifference *difference, uint6
               source_reader_open(&reader, error) &&
               delta_write(&reader, difference, base_name(job), job->partial, error) && write_small_files(job, error);
     source_reader_free(&reader);
-    if (ok) log_note("%zu tensors differ from %s", difference->tensors, job->options->base);
-    return ok;
+    if (!ok) return false;
+    log_note("%zu tensors differ from %s", difference->tensors, job->options->base);
+    return buffer_text(&job->next, "; with the same base it is the model again:\nlisa export --base ", error) &&
+           buffer_shell_word(&job->next, job->options->base, error) && buffer_text(&job->next, " --delta ", error) &&
+           buffer_shell_word(&job->next, job->folder, error) && buffer_text(&job->next, " --export_dir FOLDER", error);
 }
 
 bool export_delta(ExportJob *job, uint64_t *bytes, Error *error) {

@@ -111,11 +111,24 @@ static bool write_modelfile(const GgufJob *gguf, const ExportJob *job, Error *er
     return ok;
 }
 
+// Two ways to run it.
+static bool say_what_next(const GgufJob *gguf, ExportJob *job, Error *error) {
+    Buffer path = BUFFER_EMPTY, *next = &job->next;
+    bool ok = buffer_format(&path, error, "%s/%s", job->folder, gguf->file_name) &&
+              buffer_text(next, "; to run it:\nllama-cli -m ", error) &&
+              buffer_shell_word(next, buffer_string(&path), error) && buffer_text(next, "\ncd ", error) &&
+              buffer_shell_word(next, job->folder, error) && buffer_text(next, " && ollama create ", error) &&
+              buffer_shell_word(next, job->name, error) && buffer_text(next, " -f Modelfile && ollama run ", error) &&
+              buffer_shell_word(next, job->name, error);
+    buffer_free(&path);
+    return ok;
+}
+
 bool export_gguf(ExportJob *job, uint64_t *bytes, Error *error) {
     GgufJob gguf = {0};
     bool ok = plan_file(&gguf, job, error) && describe(&gguf, job, error) &&
               gguf_plan_bytes(gguf.plan, &gguf.metadata, bytes, error) && export_begin(job, *bytes, error) &&
-              write_model(&gguf, job, error) && write_modelfile(&gguf, job, error);
+              write_model(&gguf, job, error) && write_modelfile(&gguf, job, error) && say_what_next(&gguf, job, error);
     gguf_plan_free(gguf.plan);
     gguf_metadata_free(&gguf.metadata);
     buffer_free(&gguf.jinja);

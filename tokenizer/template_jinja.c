@@ -111,7 +111,7 @@ static void put_user(Writer *w) {
     if (chat->system_place != SYSTEM_BLOCK) {
         put(w, chat->system_place == SYSTEM_FIRST_USER
                    ? "        {%- if system is not none and loop.first -%}\n"
-                   : "        {%- if system is not none and loop.index0 == (turns | length - 1) // 2 * 2 -%}\n");
+                   : "        {%- if system is not none and loop.index0 + 2 >= turns | length -%}\n");
         begin(w, "            {%- set text = ");
         string_terms(w, chat->system_before);
         term(w, "system");
