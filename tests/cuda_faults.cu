@@ -8,8 +8,7 @@ namespace {
 enum { THREADS = 64, INPUTS = 256 };
 constexpr unsigned ALL = 0xffffffffu;
 
-// ---- shared memory
-// -----------------------------------------------------------------------------------------------------
+// ---- shared memory -------------------------------------------------------------------------------------------------
 
 template <int N> __global__ void sound_template(float *out) {
     SHARED(float, s, [N]);
@@ -85,8 +84,7 @@ __global__ void shared_too_much(float *out) { // with 60 KiB of dynamic memory
     out[threadIdx.x] = s[threadIdx.x];
 }
 
-// ---- device memory
-// -----------------------------------------------------------------------------------------------------
+// ---- device memory -------------------------------------------------------------------------------------------------
 
 __global__ void device_out_of_bounds(float *out) {
     out[threadIdx.x] = 1.0f;
@@ -136,8 +134,7 @@ __global__ void reads_host_memory(float *out, const float *host) {
     out[threadIdx.x] = host[0];
 }
 
-// ---- barriers and warps
-// --------------------------------------------------------------------------------------------------
+// ---- barriers and warps --------------------------------------------------------------------------------------------
 
 __global__ void barriers_on_two_lines(float *out) {
     if (threadIdx.x < 32)
@@ -180,8 +177,7 @@ __global__ void lanes_at_two_shuffles(float *out) {
     out[threadIdx.x] = value;
 }
 
-// ---- asynchronous copies and matrices
-// ------------------------------------------------------------------------------------
+// ---- asynchronous copies and matrices ------------------------------------------------------------------------------
 
 template <int GROUPS_LEFT, bool BARRIER> __global__ void async_copy(float *out, const float *in) {
     SHARED(float, s, [INPUTS]);
@@ -221,8 +217,7 @@ __global__ void matrix_from_device(float *out, const float *in) {
     out[threadIdx.x] = static_cast<float>(r[0]);
 }
 
-// ---- running one
-// ---------------------------------------------------------------------------------------------------------
+// ---- running one ---------------------------------------------------------------------------------------------------
 
 struct Buffers {
     float *out; // [THREADS], unwritten

@@ -7,8 +7,7 @@ namespace {
 constexpr unsigned ALL = 0xffffffffu;
 constexpr int LANES = 32;
 
-// ---- device memory that lives for one try
-// --------------------------------------------------------------------------------
+// ---- device memory that lives for one try --------------------------------------------------------------------------
 
 struct Buffer {
     void *memory = nullptr;
@@ -35,8 +34,7 @@ struct Buffer {
     }
 };
 
-// ---- kernels
-// ---------------------------------------------------------------------------------------------------------------
+// ---- kernels -------------------------------------------------------------------------------------------------------
 
 __global__ void ldmatrix_kernel(uint32_t *registers, const uint16_t *tile, bool transposed) {
     SHARED(uint16_t, s, [16 * 16]);
@@ -125,8 +123,7 @@ __global__ void atomics_kernel(int *sum) {
 
 } // namespace
 
-// ---- tries
-// -----------------------------------------------------------------------------------------------------------------
+// ---- tries ---------------------------------------------------------------------------------------------------------
 
 bool cuda_try_ldmatrix(uint32_t *registers, const uint16_t *tile, bool transposed) {
     Buffer in(tile, 16 * 16 * sizeof(uint16_t)), out(LANES * 4 * sizeof(uint32_t));

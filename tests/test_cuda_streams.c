@@ -91,8 +91,7 @@ static void finish(Way *way) {
     way->b->synchronize(way->b, way->copies);
 }
 
-// ---- what must be waited for; careless: it is not. Whether the right numbers came out.
-// -------------------------------------
+// ---- what must be waited for; careless: it is not. Whether the right numbers came out. -----------------------------
 
 typedef bool Scenario(Way *way, bool careful);
 
@@ -176,25 +175,24 @@ static const Case CASES[] = {
 };
 enum { CASE_COUNT = sizeof CASES / sizeof *CASES, SEEDS = 30 };
 
-// ---- tests
-// -------------------------------------------------------------------------------------------------------------------
+// ---- tests ---------------------------------------------------------------------------------------------------------
 
-static bool run_case(const Case *it, EmulatorQueueOrder order, uint64_t seed, bool careful) {
+static bool run_case(Way *way, const Case *it, EmulatorQueueOrder order, uint64_t seed, bool careful) {
     emulator_queue_order(order, seed);
-    Way way = open_way();
-    bool good = it->run(&way, careful);
-    close_way(&way);
+    bool good = it->run(way, careful);
     emulator_queue_order(QUEUES_EARLY, 0);
     return good;
 }
 
 static void test_who_waits(void **state) {
     (void)state;
+    Way way = open_way();
     for (int i = 0; i < CASE_COUNT; i++)
         for (int order = QUEUES_EARLY; order <= QUEUES_RANDOM; order++)
             for (uint64_t seed = 1; seed <= (order == QUEUES_RANDOM ? SEEDS : 1); seed++)
-                if (!run_case(&CASES[i], (EmulatorQueueOrder)order, seed, true))
+                if (!run_case(&way, &CASES[i], (EmulatorQueueOrder)order, seed, true))
                     fail_msg("%s: wrong in order %d, seed %d", CASES[i].name, order, (int)seed);
+    close_way(&way);
     if (emulator_errors()) fail_msg("%s", emulator_first_error());
 }
 
@@ -202,17 +200,19 @@ static void test_who_does_not(void **state) {
     (void)state;
     if (!emulator_present()) skip();
     emulator_quiet(true);
+    Way way = open_way();
     for (int i = 0; i < CASE_COUNT; i++) {
         int wrong = 0;
-        if (run_case(&CASES[i], QUEUES_LATE, 1, false)) fail_msg("%s: not noticed", CASES[i].name);
-        for (uint64_t seed = 1; seed <= SEEDS; seed++) wrong += !run_case(&CASES[i], QUEUES_RANDOM, seed, false);
+        if (run_case(&way, &CASES[i], QUEUES_LATE, 1, false)) fail_msg("%s: not noticed", CASES[i].name);
+        for (uint64_t seed = 1; seed <= SEEDS; seed++) wrong += !run_case(&way, &CASES[i], QUEUES_RANDOM, seed, false);
         if (wrong == 0) fail_msg("%s: noticed in none of %d random orders", CASES[i].name, SEEDS);
         emulator_clear_errors();
-        run_case(&CASES[i], QUEUES_EARLY, 1, false);
+        run_case(&way, &CASES[i], QUEUES_EARLY, 1, false);
         bool told = strncmp(emulator_first_error(), "race-streams: ", 14) == 0;
         assert_int_equal(told, emulator_checked() && CASES[i].between_streams);
         emulator_clear_errors();
     }
+    close_way(&way);
     emulator_quiet(false);
 }
 
@@ -221,15 +221,17 @@ static void test_skipped_wait(void **state) {
     (void)state;
     if (!emulator_present()) skip();
     emulator_quiet(true);
+    Way way = open_way();
     long before = emulator_event_waits();
-    assert_true(run_case(&CASES[1], QUEUES_LATE, 1, true));
+    assert_true(run_case(&way, &CASES[1], QUEUES_LATE, 1, true));
     long waits = emulator_event_waits() - before;
     assert_int_equal(waits, 2);
     for (long n = 1; n <= waits; n++) {
         emulator_skip_event_wait(n);
-        assert_false(run_case(&CASES[1], QUEUES_LATE, 1, true));
+        assert_false(run_case(&way, &CASES[1], QUEUES_LATE, 1, true));
     }
-    assert_true(run_case(&CASES[1], QUEUES_LATE, 1, true));
+    assert_true(run_case(&way, &CASES[1], QUEUES_LATE, 1, true));
+    close_way(&way);
     emulator_clear_errors();
     emulator_quiet(false);
 }
@@ -264,14 +266,14 @@ static void test_memory_limit(void **state) {
     Way way = open_way();
     long before = emulator_allocations();
     void *memory, *more;
-    emulator_memory_limit(64 << 20);
-    take(&way, MEMORY_DEVICE, 40 << 20, &memory);
-    assert_false(way.b->allocate(way.b, MEMORY_DEVICE, 40 << 20, &more, &error));
-    assert_non_null(strstr(error.text, "device memory needs 41943040 bytes"));
+    emulator_memory_limit(8 << 20);
+    take(&way, MEMORY_DEVICE, 4 << 20, &memory);
+    assert_false(way.b->allocate(way.b, MEMORY_DEVICE, 4 << 20, &more, &error));
+    assert_non_null(strstr(error.text, "4.0 MiB needed"));
     assert_int_equal(emulator_allocations() - before, 2);
-    assert_true(emulator_device_peak() >= 40 << 20);
+    assert_true(emulator_device_peak() >= 4 << 20);
     way.b->release(way.b, MEMORY_DEVICE, memory);
-    take(&way, MEMORY_DEVICE, 40 << 20, &more);
+    take(&way, MEMORY_DEVICE, 4 << 20, &more);
     way.b->release(way.b, MEMORY_DEVICE, more);
     assert_true(way.b->check(way.b, &error)); // no fault of the card
     emulator_memory_limit((size_t)8 << 30);

@@ -1,7 +1,6 @@
 // block.cc - the scheduler of one block's threads, its barrier, and what to say when nothing can go on.
 #include "block.h"
 #include "checker.h"
-#include "emulator.h"
 #include "report.h"
 #include "shared.h"
 
@@ -46,11 +45,7 @@ uint32_t next_random(uint64_t &state) {
     return static_cast<uint32_t>(state * 0x2545f4914f6cdd1dull >> 32);
 }
 
-bool random_order() {
-    return thread_order() == THREADS_RANDOM;
-}
-
-// ---- which thread runs next -----------------------------------------------------------------------------------------
+// ---- which thread runs next ----------------------------------------------------------------------------------------
 
 void thread_ready(int id) {
     block.ready[id / WARP_SIZE] |= 1u << id % WARP_SIZE;
@@ -61,18 +56,19 @@ static int highest(uint32_t bits) {
     return 31 - __builtin_clz(bits);
 }
 
+static int random_bit(uint32_t bits) {
+    int place = static_cast<int>(next_random(block.random) % WARP_SIZE);
+    uint32_t turned = bits >> place | static_cast<uint32_t>(static_cast<uint64_t>(bits) << (32 - place));
+    return (place + __builtin_ctz(turned)) % WARP_SIZE;
+}
+
 // One of the set bits, by the order in force. current >= 0: that one if it is set, else the next one after it.
-static int choose(uint32_t bits, int current) {
-    if (random_order()) {
-        for (int skip = static_cast<int>(next_random(block.random) % static_cast<uint32_t>(__builtin_popcount(bits)));
-             skip > 0; skip--)
-            bits &= bits - 1;
-        return __builtin_ctz(bits);
-    }
-    bool forward = thread_order() == THREADS_FORWARD;
+static inline int choose(uint32_t bits, int current) {
+    if (thread_order == THREADS_RANDOM) return random_bit(bits);
+    bool forward = thread_order == THREADS_FORWARD;
     if (current < 0) return forward ? __builtin_ctz(bits) : highest(bits);
     if (bits >> current & 1) return current;
-    uint32_t below = (1u << current) - 1, after = forward ? bits & ~(below | 1u << current) : bits & below;
+    uint32_t below = (1u << current) - 1, after = forward ? bits & ~below : bits & below;
     if (after == 0) after = bits;
     return forward ? __builtin_ctz(after) : highest(after);
 }
@@ -87,8 +83,7 @@ static int take_ready() {
     return warp * WARP_SIZE + lane;
 }
 
-// ---- the block barrier
-// ------------------------------------------------------------------------------------------------
+// ---- the block barrier ---------------------------------------------------------------------------------------------
 
 static void release_barrier() {
     for (int i = 0; i < block.size; i++) {
@@ -123,8 +118,7 @@ void block_barrier(Place place) {
     thread_wait();
 }
 
-// ---- nothing can run
-// --------------------------------------------------------------------------------------------------
+// ---- nothing can run -----------------------------------------------------------------------------------------------
 
 static void list_waiting() {
     const Visit *last = nullptr;
@@ -158,8 +152,7 @@ static bool resolve_standstill() {
     return at_barrier;
 }
 
-// ---- switching
-// --------------------------------------------------------------------------------------------------------
+// ---- switching -----------------------------------------------------------------------------------------------------
 
 // Back to the code that runs blocks: all threads have ended, or the block is given up.
 static void leave_block(Fiber *from, bool stuck) {
@@ -216,8 +209,7 @@ cudaError_t abandoned_with() {
     return abandoned;
 }
 
-// ---- running a block
-// --------------------------------------------------------------------------------------------------
+// ---- running a block -----------------------------------------------------------------------------------------------
 
 static void prepare_fibers() {
     if (!block.stacks) block.stacks = fiber_stacks(block.fibers, THREAD_LIMIT);
@@ -254,7 +246,7 @@ static void prepare_threads() {
 void block_run(uint3 index) {
     if (!block.stacks || block.stuck) prepare_fibers();
     block.index = index;
-    block.random = (thread_seed() + index.x + 1 + (static_cast<uint64_t>(index.y) << 32)) * 0x9e3779b97f4a7c15ull | 1;
+    block.random = (thread_seed + index.x + 1 + (static_cast<uint64_t>(index.y) << 32)) * 0x9e3779b97f4a7c15ull | 1;
     abandoned = cudaSuccess;
     prepare_threads();
     shared_new_block();

@@ -4,6 +4,7 @@
 // wait. A kernel without barriers is so a plain loop over its threads. Threads that can go on are bits of masks.
 #pragma once
 #include "cuda_emulator.h"
+#include "emulator.h"
 #include "fibers.h"
 #include <vector>
 
@@ -71,7 +72,6 @@ void block_run(uint3 index); // of block.launch and block.call
 // The running thread waits until something makes it ready.
 void thread_wait();
 void thread_ready(int id);
-bool random_order();
 
 // Ends the running launch where it is, with a CUDA error that stays.
 [[noreturn]] void abandon_launch(cudaError_t error);
@@ -82,7 +82,7 @@ uint32_t next_random(uint64_t &state);
 
 // In launch.cc: all blocks of a launch, in the order in force.
 void run_grid(const LaunchShape &shape, const KernelCall &call);
-uint64_t thread_seed();
-int thread_order(); // EmulatorThreadOrder
+extern EmulatorThreadOrder thread_order;
+extern uint64_t thread_seed; // of the random order
 
 } // namespace emulator

@@ -55,7 +55,7 @@ template <class T> inline T shuffle_value(unsigned mask, T value, int source_lan
 
 constexpr int warpSize = 32;
 
-// ---- barriers -----------------------------------------------------------------------------------------------------
+// ---- barriers ------------------------------------------------------------------------------------------------------
 inline void __syncthreads(emulator::Place place = emulator::here()) {
     emulator::block_barrier(place);
 }
@@ -64,8 +64,7 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, emulator::Place place = emul
     emulator::warp_barrier(mask, place);
 }
 
-// ---- warp functions: `width` lanes form a group, a power of two up to 32
-// ---------------------------------------------
+// ---- warp functions: `width` lanes form a group, a power of two up to 32 -------------------------------------------
 template <class T>
 inline T __shfl_sync(unsigned mask, T value, int source, int width = 32, emulator::Place place = emulator::here()) {
     int lane = emulator::lane_index();
@@ -107,7 +106,7 @@ inline int __all_sync(unsigned mask, int predicate, emulator::Place place = emul
     return emulator::ballot(mask, predicate != 0, place) == mask;
 }
 
-// ---- memory -------------------------------------------------------------------------------------------------------
+// ---- memory --------------------------------------------------------------------------------------------------------
 template <class T> inline T __ldg(const T *memory) {
     return *memory;
 }
@@ -133,7 +132,7 @@ __attribute__((no_sanitize("thread"))) inline T atomicAdd(T *memory, T value,
     return old;
 }
 
-// ---- arithmetic ---------------------------------------------------------------------------------------------------
+// ---- arithmetic ----------------------------------------------------------------------------------------------------
 inline float __fadd_rn(float a, float b) {
     return a + b;
 }

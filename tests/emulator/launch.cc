@@ -1,7 +1,6 @@
 // launch.cc - a launch: is its shape legal, and its blocks in the order in force.
 #include "block.h"
 #include "card.h"
-#include "emulator.h"
 #include "report.h"
 #include "shared.h"
 #include "streams.h"
@@ -9,17 +8,9 @@
 
 namespace emulator {
 
-static EmulatorThreadOrder order;
-static uint64_t order_seed;
+EmulatorThreadOrder thread_order;
+uint64_t thread_seed;
 static std::unordered_map<const void *, size_t> shared_limits; // by kernel, where cudaFuncSetAttribute gave one
-
-int thread_order() {
-    return order;
-}
-
-uint64_t thread_seed() {
-    return order_seed;
-}
 
 static size_t shared_limit(const void *function) {
     auto found = shared_limits.find(function);
@@ -38,8 +29,8 @@ static bool legal(const LaunchShape &shape) {
 // The number of the block that comes at `turn`: every number once.
 static uint64_t block_at(uint64_t turn, uint64_t blocks) {
     const uint64_t prime = 4294967291u; // larger than any grid that runs here, so it divides none
-    if (order == THREADS_REVERSE) return blocks - 1 - turn;
-    if (order == THREADS_RANDOM) return (turn * prime + order_seed % blocks) % blocks;
+    if (thread_order == THREADS_REVERSE) return blocks - 1 - turn;
+    if (thread_order == THREADS_RANDOM) return (turn * prime + thread_seed % blocks) % blocks;
     return turn;
 }
 
@@ -79,8 +70,8 @@ using namespace emulator;
 
 void emulator_thread_order(EmulatorThreadOrder wanted, uint64_t seed) {
     Lock lock;
-    order = wanted;
-    order_seed = seed;
+    thread_order = wanted;
+    thread_seed = seed;
 }
 
 cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute attribute, int value) {

@@ -72,8 +72,7 @@ bool MemoryRange::release(void *memory) {
     return true;
 }
 
-// ---- who may touch device memory
-// ----------------------------------------------------------------------------------------
+// ---- who may touch device memory -----------------------------------------------------------------------------------
 
 static struct sigaction chained; // the handler that was there before ours
 

@@ -71,8 +71,7 @@ bool inside_shared(const void *from, size_t bytes) {
     return first >= shared_memory.dynamic && first + bytes <= shared_memory.dynamic + shared_memory.dynamic_size;
 }
 
-// ---- cp.async
-// ---------------------------------------------------------------------------------------------------------
+// ---- cp.async ------------------------------------------------------------------------------------------------------
 
 enum { COPY_BYTES = 16 };
 

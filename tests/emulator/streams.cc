@@ -35,8 +35,7 @@ void Clock::learn(const Clock &other) {
     for (size_t i = 0; i < other.done.size(); i++) set(static_cast<int>(i), other.done[i]);
 }
 
-// ---- streams that exist
-// -------------------------------------------------------------------------------------------------
+// ---- streams that exist --------------------------------------------------------------------------------------------
 
 static CUstream_st *new_stream() {
     auto stream = std::make_unique<CUstream_st>();
@@ -60,8 +59,7 @@ static void drop_if_closed(int number) {
     if (stream->closed && stream->work.empty()) stream.reset();
 }
 
-// ---- doing work
-// -----------------------------------------------------------------------------------------------------------
+// ---- doing work ----------------------------------------------------------------------------------------------------
 
 static std::vector<WorkSpan> unordered_with(const Clock &clock, int stream) {
     std::vector<WorkSpan> spans;
@@ -221,8 +219,7 @@ void wait_for_all() {
     forget_history();
 }
 
-// ---- work of emulated libraries, library.h
-// ----------------------------------------------------------------------------------
+// ---- work of emulated libraries, library.h -------------------------------------------------------------------------
 
 cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<void()> function) {
     Lock lock;
@@ -251,8 +248,7 @@ static CUevent_st *find_event(cudaEvent_t event) {
 
 using namespace emulator;
 
-// ---- control
-// ------------------------------------------------------------------------------------------------------------------
+// ---- control -------------------------------------------------------------------------------------------------------
 
 void emulator_queue_order(EmulatorQueueOrder wanted, uint64_t seed) {
     Lock lock;
@@ -269,8 +265,7 @@ void emulator_skip_event_wait(long n) {
     skipped_wait = n;
 }
 
-// ---- runtime
-// ------------------------------------------------------------------------------------------------------------------
+// ---- runtime -------------------------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     Lock lock;

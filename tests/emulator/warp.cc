@@ -1,7 +1,6 @@
 // warp.cc - barriers and collectives of a warp. Each lane leaves a Visit; the last one to come does the work for all.
 #include "block.h"
 #include "checker.h"
-#include "emulator.h"
 #include "report.h"
 #include "shared.h"
 
@@ -25,8 +24,7 @@ struct Lanes {
     }
 };
 
-// ---- the collectives; lanes[i] is lane i of the warp
-// -----------------------------------------------------------------
+// ---- the collectives; lanes[i] is lane i of the warp ---------------------------------------------------------------
 
 static void do_shuffle(Thread *lanes, const Visit &visit) {
     for (Lanes rest(visit.mask); rest.any(); rest.next()) {
@@ -107,9 +105,12 @@ static float high_half(uint32_t bits) {
     return emulator_bits<float>(bits & 0xffff0000u);
 }
 
+typedef float Row __attribute__((vector_size(8 * sizeof(float)))); // 8 columns
+
 // d += A B; the layout of the fragments is described in kernels/cuda/ptx.cuh.
 static void do_multiply(Thread *lanes) {
-    float a[16][16], b[16][8], c[16][8];
+    float a[16][16];
+    Row b[16], c[16];
     for (int i = 0; i < WARP_SIZE; i++) {
         const Visit *visit = lanes[i].visit;
         int row = i / 4, column = i % 4 * 2;
@@ -125,22 +126,17 @@ static void do_multiply(Thread *lanes) {
             b[column + 8 * half + 1][row] = high_half(bits);
         }
         const float *d = static_cast<const float *>(visit->registers);
-        memcpy(&c[row][column], d, 2 * sizeof(float));
-        memcpy(&c[row + 8][column], d + 2, 2 * sizeof(float));
+        for (int q = 0; q < 4; q++) c[row + q / 2 * 8][column + q % 2] = d[q];
     }
     for (int row = 0; row < 16; row++)
-        for (int k = 0; k < 16; k++)
-            for (int column = 0; column < 8; column++) c[row][column] += a[row][k] * b[k][column];
+        for (int k = 0; k < 16; k++) c[row] += a[row][k] * b[k];
     for (int i = 0; i < WARP_SIZE; i++) {
         float *d = static_cast<float *>(lanes[i].visit->registers);
-        int row = i / 4, column = i % 4 * 2;
-        memcpy(d, &c[row][column], 2 * sizeof(float));
-        memcpy(d + 2, &c[row + 8][column], 2 * sizeof(float));
+        for (int q = 0; q < 4; q++) d[q] = c[i / 4 + q / 2 * 8][i % 4 * 2 + q % 2];
     }
 }
 
-// ---- meeting
-// ----------------------------------------------------------------------------------------------------------
+// ---- meeting -------------------------------------------------------------------------------------------------------
 
 static void check_agreement(Thread *lanes, const Visit &visit, int lane) {
     for (Lanes rest(visit.mask); rest.any(); rest.next()) {
@@ -198,7 +194,7 @@ static void meet(Visit &visit) {
         lanes[rest.lane()].visit = nullptr;
         if (rest.lane() != lane) thread_ready(warp * WARP_SIZE + rest.lane());
     }
-    if (random_order()) {
+    if (thread_order == THREADS_RANDOM) {
         thread_ready(thread->id);
         thread_wait();
     }
