@@ -1,5 +1,5 @@
 """llama.cpp loads what lisa exports, renders the trained chat template with its own engine, finds the trained ids and
-gives lisa's greedy answers.
+gives lisa's greedy answers; its own quantisation of a bf16 file gives lisa's blocks.
 
 Its matrix products round activations to the type of the weights (F16, BF16) or to 8 bits (Q8_0, Q4_0), which lisa's do
 not. So where its best token is another than lisa's, lisa's must be as good up to what such rounding moves logits by;
@@ -12,6 +12,7 @@ import pathlib
 import tempfile
 import unittest
 
+import gguf
 import llama_cpp
 import numpy as np
 
@@ -71,6 +72,22 @@ def compare(llama, prompt_ids, answer, ended, rounding):
     return first, largest
 
 
+def quantise(path, to, outtype):
+    """llama.cpp's own quantisation of a GGUF file."""
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = {"q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, "q4_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0}[outtype]
+    parameters.nthread = 1
+    assert llama_cpp.llama_model_quantize(str(path).encode(), str(to).encode(), parameters) == 0
+
+
+def differing_tensors(ours, theirs):
+    """Names of the tensors that two GGUF files do not hold alike, with their types."""
+    a, b = ({tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors} for path in (ours, theirs))
+    assert set(a) == set(b)
+    return [(name, a[name].tensor_type.name, b[name].tensor_type.name) for name in a
+            if a[name].tensor_type != b[name].tensor_type or not np.array_equal(a[name].data, b[name].data)]
+
+
 class LlamaCpp(unittest.TestCase):
     def check_file(self, folder, model, label):
         path = next(pathlib.Path(folder).glob("*.gguf"))
@@ -102,6 +119,8 @@ class LlamaCpp(unittest.TestCase):
                 source = trained
                 if outtype in ("q8_0", "q4_0"):  # lisa too with the quantised weights
                     source = next(out.glob("*.gguf"))
+                    quantise(next((scratch / "bf16").glob("*.gguf")), scratch / "theirs.gguf", outtype)
+                    self.assertEqual(differing_tensors(source, scratch / "theirs.gguf"), [])
                 firsts = self.check_file(out, source, variant)
                 if outtype == "f16":
                     self.assertGreaterEqual(sum(first == TOKENS for first in firsts), 5)
