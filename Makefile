@@ -212,6 +212,13 @@ record-registers: $(PTX_REPORTS)
 .PHONY: record-registers
 endif
 
+# What every program of the checked emulation is linked from.
+MUTANT_OBJECTS = $(TEST_SUPPORT) $(OBJECTS) $(CHECKED_OBJECTS)
+mutate: $(MUTANT_OBJECTS) $(CHECKED_TESTS:%=$(BUILD)/tests/%.o) ## delete each barrier of the CUDA kernels: do the tests notice?
+	@BUILD=$(BUILD) COMPILE="$(CXX) $(filter-out -I%,$(EMULATION_FLAGS)) $(CHECK_FLAGS)" LINK="$(LINK)" \
+		OBJECTS="$(MUTANT_OBJECTS)" LIBRARIES="$(LIBRARIES)" tests/mutate $(MUTATE)
+.PHONY: mutate
+
 demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the difference
 	@$(MAKE) --no-print-directory deps
 	@$(MAKE) --no-print-directory all
