@@ -75,8 +75,8 @@ static void write_symmetric(unsigned char *bytes, const float *values, int64_t b
     size_t head = steps == 32 ? 6 : 2;
     for (int64_t b = 0; b < blocks; b++, bytes += head + 16, values += 32) {
         unsigned numbers[32];
-        float scale = extreme(values) / (float)(-steps / 2), by = inverse(scale);
-        for (int j = 0; j < 32; j++) numbers[j] = step(values[j], by, (float)steps / 2 + 0.5f, steps - 1);
+        float middle = (float)steps / 2, scale = extreme(values) / -middle, by = inverse(scale);
+        for (int j = 0; j < 32; j++) numbers[j] = step(values[j], by, middle + 0.5f, steps - 1);
         put_half(bytes, scale);
         uint32_t fifth = put_nibbles(bytes + head, numbers);
         if (steps == 32) memcpy(bytes + 2, &fifth, sizeof fifth);

@@ -195,8 +195,8 @@ static bool report_job(const ExportJob *job, uint64_t bytes, Error *error) {
 
 bool export_copy_files(const ExportJob *job, const char *from, const char *const *left_out, Error *error) {
     static const char *const endings[] = {
-        ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".pth", ".partial", ".gguf",
-        "metrics.jsonl"};
+        ".safetensors", ".safetensors.index.json", ".bin",         ".bin.index.json", ".pt", ".pth", ".partial",
+        ".gguf",        "metrics.jsonl",           "manifest.json"};
     char **names;
     size_t count;
     if (!directory_list(from, &names, &count, error)) return false;

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCORE_ADDED   -1000.0f
-#define SCORE_MISSING -10000.0f
+#define SCORE_ADDED   (-1000.0f)
+#define SCORE_MISSING (-10000.0f)
 
 // The three tables of a vocabulary; token i's text is pool[starts[i] .. starts[i + 1]).
 typedef struct TokenRows {
