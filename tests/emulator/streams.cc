@@ -14,6 +14,8 @@ namespace emulator {
 
 static EmulatorQueueOrder order;
 static uint64_t random_state = 1;
+static uint64_t pace = 1, slowness; // of the random order: how far the card keeps up with the host, 1 to 4 of 5; how
+                                    // often a copy under way is not done yet, 0 to 3 of 4
 static std::vector<std::unique_ptr<CUstream_st>> streams; // [0]: the null stream; null once gone
 static std::set<cudaEvent_t> events;
 static Clock host_clock;              // what the host has waited for
@@ -108,6 +110,7 @@ static bool step_random() {
         if (can_go_on(stream.get())) able.push_back(stream.get());
     if (able.empty()) return false;
     CUstream_st *stream = able[next_random(random_state) % able.size()];
+    if (stream->work.front().begun && next_random(random_state) % 4 < slowness) return true;
     int number = stream->number;
     step(*stream);
     drop_if_closed(number);
@@ -147,7 +150,7 @@ static void after_issue() {
     else if (order == QUEUES_LATE)
         begin_copies();
     else
-        while (next_random(random_state) % 2 == 0 && step_random()) {
+        while (next_random(random_state) % 5 < pace && step_random()) {
         }
 }
 
@@ -254,6 +257,8 @@ void emulator_queue_order(EmulatorQueueOrder wanted, uint64_t seed) {
     Lock lock;
     order = wanted;
     random_state = seed * 0x9e3779b97f4a7c15ull | 1;
+    pace = 1 + seed % 4;
+    slowness = seed / 4 % 4;
 }
 
 long emulator_event_waits(void) {
