@@ -188,6 +188,34 @@ static void on_checkpoint(void *context, int64_t step, const char *folder) {
     log_note("saved %s/checkpoint-%lld", folder, (long long)step);
 }
 
+// The command that goes on from the checkpoint of that step (0: from the start). Ends with buffer_free.
+static bool resuming_command(const Job *job, int64_t step, Buffer *command, Error *error) {
+    const TrainSettings *train = &job->options->train;
+    Buffer checkpoint = BUFFER_EMPTY;
+    bool good = buffer_text(command, buffer_string(&job->options->command_line), error);
+    // where the same command would begin somewhere else
+    const char *given = train->resume_from_checkpoint;
+    if (good && step > 0 && (train->overwrite_output_dir || (given && truth_of(given) < 0)))
+        good = buffer_format(&checkpoint, error, "resume_from_checkpoint=%s/checkpoint-%lld", train->output_dir,
+                             (long long)step) &&
+               buffer_byte(command, ' ', error) && buffer_shell_word(command, buffer_string(&checkpoint), error);
+    buffer_free(&checkpoint);
+    return good;
+}
+
+// A device that failed leaves the checkpoints as they are: the hint names the newest, and how to go on from it.
+static void tell_of_fault(const Job *job, Error *error) {
+    Error ignored = {0};
+    Buffer command = BUFFER_EMPTY;
+    char hint[sizeof error->hint];
+    if (job->backend->check(job->backend, &ignored) || job->result.saved < 0) return;
+    memcpy(hint, error->hint, sizeof hint);
+    if (resuming_command(job, job->result.saved, &command, &ignored))
+        error_hint(error, "%s%s%s/checkpoint-%lld is complete, this goes on from it: %s", hint, *hint ? "; " : "",
+                   job->options->train.output_dir, (long long)job->result.saved, buffer_string(&command));
+    buffer_free(&command);
+}
+
 static bool run_job(Job *job, Error *error) {
     const Options *options = job->options;
     TrainingRun run = {.trainer = &job->trainer,
@@ -200,6 +228,7 @@ static bool run_job(Job *job, Error *error) {
     signals_catch();
     bool good = run_training(&run, job->first, &job->result, error);
     log_progress(NULL);
+    if (!good) tell_of_fault(job, error);
     if (!good || job->result.stopped) return good;
     return checkpoint_publish(options->train.output_dir, job->result.steps, error);
 }
@@ -208,21 +237,13 @@ static bool run_job(Job *job, Error *error) {
 
 // What was done, and the command that goes on from there.
 static bool tell_of_stop(const Job *job, Error *error) {
-    const TrainSettings *train = &job->options->train;
     long long steps = job->result.steps;
-    Buffer checkpoint = BUFFER_EMPTY, command = BUFFER_EMPTY;
+    Buffer command = BUFFER_EMPTY;
     bool saved = steps > job->first;
-    bool good = buffer_text(&command, buffer_string(&job->options->command_line), error);
-    // where the same command would begin somewhere else
-    const char *given = train->resume_from_checkpoint;
-    if (good && saved && (train->overwrite_output_dir || (given && truth_of(given) < 0)))
-        good =
-            buffer_format(&checkpoint, error, "resume_from_checkpoint=%s/checkpoint-%lld", train->output_dir, steps) &&
-            buffer_byte(&command, ' ', error) && buffer_shell_word(&command, buffer_string(&checkpoint), error);
+    bool good = resuming_command(job, saved ? steps : 0, &command, error);
     if (good)
         log_note("stopped %s step %lld of %lld%s; to go on:\n%s", saved ? "after" : "before", saved ? steps : steps + 1,
                  (long long)job->facts.steps, saved ? " and saved" : "", buffer_string(&command));
-    buffer_free(&checkpoint);
     buffer_free(&command);
     return good;
 }

@@ -143,6 +143,22 @@ Run run_lisa_on(const char *input, const char *const *arguments) {
     return finish_lisa(start_lisa(input, arguments));
 }
 
+Run run_function(int (*function)(void *context), void *context) {
+    Child child = {.out = output_file(), .err = output_file()};
+    fflush(NULL);
+    child.process = fork();
+    assert_true(child.process >= 0);
+    if (child.process == 0) {
+        dup2(child.out, STDOUT_FILENO);
+        dup2(child.err, STDERR_FILENO);
+        alarm(HANGS_AFTER);
+        int code = function(context);
+        fflush(NULL);
+        _exit(code);
+    }
+    return finish_lisa(child);
+}
+
 Run run_shell(const char *command) {
     return finish_lisa(start(NULL, (const char *const[]){"/bin/sh", "-c", command, NULL}));
 }

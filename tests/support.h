@@ -45,6 +45,9 @@ typedef struct Child {
 } Child;
 Child start_lisa(const char *input, const char *const *arguments); // input NULL: the test's own stdin
 Run finish_lisa(Child child);
+// Runs a function in a process of its own, whose exit code it returns: for what it prints, and what it changes for
+// good.
+Run run_function(int (*function)(void *context), void *context);
 // Runs a shell command in which $LISA is the program; its exit code is the shell's.
 Run run_shell(const char *command);
 

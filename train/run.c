@@ -39,22 +39,15 @@ int64_t run_steps(const TrainSettings *settings, const Dataset *dataset) {
     return (int64_t)ceil(settings->num_train_epochs * (double)per_epoch);
 }
 
-// After a failure. Was it the device's, the message tells at which step, as far as that is known of queued work, and
-// what is left of the run. Returns false.
+// After a failure. Was it the device's, the message tells at which step, as far as that is known of queued work.
+// Returns false.
 static bool failed(const RunState *s, Error *error) {
     Backend *b = s->run->trainer->backend;
     Error ignored = {0};
-    char hint[sizeof error->hint];
     long long next = s->step + 1, newest = s->queued;
     if (b->check(b, &ignored)) return false;
-    if (newest > next)
-        error_context(error, "step %lld or %lld", next, newest);
-    else
-        error_context(error, newest == next ? "step %lld" : "after step %lld", newest);
-    if (s->saved < 0) return false;
-    memcpy(hint, error->hint, sizeof hint);
-    return error_hint(error, "%s%scheckpoint-%lld is complete, the same command goes on from it", hint,
-                      *hint ? "; " : "", (long long)s->saved);
+    if (newest > next) return error_context(error, "step %lld or %lld", next, newest);
+    return error_context(error, newest == next ? "step %lld" : "after step %lld", newest);
 }
 
 // ---- evaluation ----
@@ -274,6 +267,7 @@ bool run_training(const TrainingRun *run, int64_t first, RunResult *result, Erro
     bool ok = s.prefetch && loop(&s, error);
     prefetch_free(s.prefetch);
     metrics_close(s.metrics);
+    result->saved = s.saved;
     result->seconds = clock_seconds() - started;
     return ok;
 }

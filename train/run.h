@@ -26,6 +26,7 @@ typedef struct TrainingRun {
 
 typedef struct RunResult {
     int64_t steps;     // done in all
+    int64_t saved;     // step of the newest checkpoint that is complete; -1: there is none
     bool stopped;      // by the stop flag, before the last step; saved, unless not one step was done
     double train_loss; // mean over the target tokens of the last logged step
     double eval_loss;  // of the last evaluation; NAN when there was none

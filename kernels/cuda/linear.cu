@@ -10,8 +10,9 @@
 
 static void multiply(Backend *b, const char *operation, const GemmCall *call, Stream *stream) {
     Error error;
-    if (!gemm_multiply(cuda_backend(b)->gemm, call, cuda_stream(b, stream), &error)) cuda_fail(b, &error);
-    cuda_launched(b, operation);
+    bool good = gemm_multiply(cuda_backend(b)->gemm, call, cuda_stream(b, stream), &error);
+    cuda_launched(b, operation); // CUDA's own reason comes before the library's
+    if (!good) cuda_fail(b, &error);
 }
 
 void cuda_linear_forward(Backend *b, Activation *out, const Activation *x, const bf16 *weight, const bf16 *bias,
