@@ -63,8 +63,7 @@ static void run(void *context, Backend *b, Results *results) {
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) device_free(b, memory[i]);
 }
 
-// ---- the rule
-// --------------------------------------------------------------------------------------------------------
+// ---- the rule -------------------------------------------------------------------------------------------------------
 
 static double *reference_columns(const AttentionBatch *batch, const double *dqkv, int64_t column, int64_t count,
                                  double largest) {
@@ -142,8 +141,7 @@ static void large_scores(void **state) {
     check_case(&(AttentionCase){2, 1, 128, 0, 2, 0, {70, 33}}, 12);
 }
 
-// ---- properties
-// ------------------------------------------------------------------------------------------------------
+// ---- properties -----------------------------------------------------------------------------------------------------
 
 // On the CUDA backend, in one thread order
 static Results results_of(const AttentionBatch *batch) {

@@ -38,8 +38,7 @@ bool architectures_cover(const char *architectures, int major, int minor) {
     return false;
 }
 
-// ---- the cards
-// -------------------------------------------------------------------------------------------------------
+// ---- the cards ------------------------------------------------------------------------------------------------------
 
 static bool read_card(int number, Card *card) {
     cudaDeviceProp properties;
@@ -145,8 +144,7 @@ bool cuda_check_card(int card, Error *error) {
     return error_hint(error, "lisa info lists the cards; they are counted from 0");
 }
 
-// ---- the link to the host
-// --------------------------------------------------------------------------------------------
+// ---- the link to the host -------------------------------------------------------------------------------------------
 
 static cudaError_t time_copy(void *to, const void *from, cudaStream_t stream, cudaEvent_t start, cudaEvent_t stop,
                              double *rate) {

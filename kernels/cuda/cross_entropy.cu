@@ -21,8 +21,7 @@ typedef struct Logits {
     bool vectors; // every row is aligned for them
 } Logits;
 
-// ---- eight columns
-// ---------------------------------------------------------------------------------------------------
+// ---- eight columns --------------------------------------------------------------------------------------------------
 
 // Columns j .. j + 7 of a row; -infinity, whose exponential is 0, beyond the vocabulary.
 static __device__ __forceinline__ void load_eight(float x[EIGHT], const Logits *logits, const __nv_bfloat16 *row,
@@ -103,8 +102,7 @@ static __device__ __forceinline__ void merge_block(Softmax *softmax) {
     softmax->sum = sum;
 }
 
-// ---- rows
-// ------------------------------------------------------------------------------------------------------------
+// ---- rows -----------------------------------------------------------------------------------------------------------
 
 static __device__ __forceinline__ void zero_row(const Logits *logits, __nv_bfloat16 *row) {
     const float zeros[EIGHT] = {0, 0, 0, 0, 0, 0, 0, 0};

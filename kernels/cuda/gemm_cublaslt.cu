@@ -178,8 +178,7 @@ bool gemm_multiply(Gemm *gemm, const GemmCall *call, void *stream, Error *error)
     return !status || refused(gemm, "failed at", &plan->shape, status, error);
 }
 
-// ---- creation
-// --------------------------------------------------------------------------------------------------------
+// ---- creation -------------------------------------------------------------------------------------------------------
 
 size_t gemm_workspace_bytes(const Gemm *gemm) {
     return gemm->workspace ? WORKSPACE_BYTES : 0;

@@ -76,8 +76,7 @@ void cuda_linear_backward_weight(Backend *b, float *gradient, float *bias_gradie
     cuda_launched(b, "linear_backward_weight (bias)");
 }
 
-// ---- measuring
-// -------------------------------------------------------------------------------------------------------
+// ---- measuring ------------------------------------------------------------------------------------------------------
 
 // Values as in a network: a card computes zeros faster than numbers.
 static __global__ void __launch_bounds__(THREADS) fill_kernel(__nv_bfloat16 *values, int64_t count) {

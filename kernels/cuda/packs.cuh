@@ -67,8 +67,7 @@ static __device__ __forceinline__ void store_floats(float *to, const float (&val
     *to = values[0];
 }
 
-// ---- which thread takes what
-// -----------------------------------------------------------------------------------------
+// ---- which thread takes what ----------------------------------------------------------------------------------------
 
 // The launch of a kernel without sums: blockIdx.x is the row, a thread takes pack number pack_in_row() of it, if there
 // is one.

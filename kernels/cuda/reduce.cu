@@ -104,8 +104,7 @@ void cuda_sum_losses(Backend *b, double *sum, const float *losses, int64_t count
     cuda_launched(b, "sum_losses");
 }
 
-// ---- the clip
-// --------------------------------------------------------------------------------------------------------
+// ---- the clip -------------------------------------------------------------------------------------------------------
 
 static __global__ void clip_finish_kernel(float *norm, float *clip_scale, int32_t *skip, const double *squares,
                                           const double *loss, float max_norm) {

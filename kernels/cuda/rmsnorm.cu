@@ -41,8 +41,7 @@ template <int ROW_WARPS> static __device__ __forceinline__ float row_sum(float v
     return total;
 }
 
-// ---- forward and rebuild
-// ---------------------------------------------------------------------------------------------
+// ---- forward and rebuild --------------------------------------------------------------------------------------------
 
 template <class Pack> static __device__ __forceinline__ float add_squares(float sum, Pack pack) {
     float x[PACK_WIDTH<Pack>];
@@ -138,8 +137,7 @@ void cuda_rmsnorm_rebuild(Backend *b, Activation *out, const Activation *x, cons
     cuda_launched(b, "rmsnorm_rebuild");
 }
 
-// ---- backward: the input's gradient
-// ------------------------------------------------------------------------------------
+// ---- backward: the input's gradient ---------------------------------------------------------------------------------
 
 // With n = x rstd and g = dout gain: dx += rstd (g - n mean(g n)).
 
@@ -201,8 +199,7 @@ static __global__ void __launch_bounds__(THREADS)
         add_gradient(dx + start + pack, dout[start + pack], x[start + pack], gain[pack], scale, along);
 }
 
-// ---- backward: the gain's gradient
-// -------------------------------------------------------------------------------------
+// ---- backward: the gain's gradient ----------------------------------------------------------------------------------
 
 // shares[group, d] = the sum over GAIN_ROWS tokens of dout x rstd, in ascending order. blockIdx.x is the group.
 template <class Pack>
