@@ -199,12 +199,18 @@ $(BUILD)/ptxas/adamw.ptx: kernels/cuda/adamw.cu kernels/adamw.h
 	@mkdir -p $(@D)
 	$(call say,PTX,$<) $(NVCC) -std=c++17 -O3 -I. -arch=sm_89 -ptx $< -o $@
 
+# Each .cu compiles by itself with nothing but the language and the include path.
+PLAIN_COMPILES = $(CUDA_SOURCES:kernels/cuda/%.cu=$(BUILD)/ptxas/plain/%.o)
+$(BUILD)/ptxas/plain/%.o: kernels/cuda/%.cu
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<) $(NVCC) -std=c++17 -I. -MMD -MP -c $< -o $@
+
 .PHONY: check-ptx registers
 ifeq ($(NVCC),)
 check-ptx registers:
 	@echo "$@: skipped, there is no nvcc"
 else
-check-ptx: $(PTX_REPORTS) ## fail when a CUDA kernel spills registers (CUDA_ARCH=all: on any card)
+check-ptx: $(PTX_REPORTS) | $(PLAIN_COMPILES) ## fail when a CUDA kernel spills registers (CUDA_ARCH=all: on any card)
 	@tests/check_ptxas kernels/cuda/registers.txt $^
 registers: ## record how many registers each CUDA kernel takes
 	@$(MAKE) --no-print-directory CUDA_ARCH=all record-registers

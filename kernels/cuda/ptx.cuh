@@ -13,6 +13,14 @@
 
 #ifdef __CUDACC__
 
+// Instructions that compute capability 8.0 brought. nvcc without -arch compiles for older cards too: there they end the
+// kernel, and the backend opens no such card.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define PTX_SM_80(...) __trap()
+#else
+#define PTX_SM_80(...) asm volatile(__VA_ARGS__)
+#endif
+
 static __device__ __forceinline__ uint32_t ptx_shared_address(const void *shared) {
     return (uint32_t)__cvta_generic_to_shared(shared);
 }
@@ -37,29 +45,28 @@ static __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t r[4], const vo
 
 // d += A B, A 16 x 16 and B 16 x 8 in bf16, accumulated in float. All 32 lanes take part.
 static __device__ __forceinline__ void mma_bf16_16816(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    PTX_SM_80("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+              "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+              : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+              : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 // Starts copying 16 bytes from device to shared memory, past the registers; both addresses aligned to 16. Only the
 // first `bytes` (0 to 16) are read, the rest becomes zero; with 0 the source is not touched.
 static __device__ __forceinline__ void cp_async16(void *shared, const void *global, int bytes = 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(ptx_shared_address(shared)), "l"(global),
-                 "r"(bytes)
-                 : "memory");
+    PTX_SM_80("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(ptx_shared_address(shared)), "l"(global), "r"(bytes)
+              : "memory");
 }
 
 // Makes one group of the thread's copies since the last commit.
 static __device__ __forceinline__ void cp_async_commit() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    PTX_SM_80("cp.async.commit_group;" ::: "memory");
 }
 
 // Waits until at most the PENDING youngest groups of this thread are unfinished. The other threads see the data after
 // a barrier.
 template <int PENDING> static __device__ __forceinline__ void cp_async_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+    PTX_SM_80("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 // 2^x to about 2 units in the last place, denormals as zero.
