@@ -234,7 +234,7 @@ demo: ## fine-tune SmolLM2-135M-Instruct on examples/identity.jsonl and show the
 # Every tests/fuzz/fuzz_*.c is one libFuzzer target over objects of its own, made by clang with all checks.
 FUZZ_SECONDS ?= 30
 FUZZ_FLAGS := -O1 -g -I. -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
-FUZZ_OBJECTS := $(C_SOURCES:%.c=$(BUILD)/fuzz/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/fuzz/%.o)
+FUZZ_OBJECTS := $(C_SOURCES:%.c=$(BUILD)/fuzz/%.o) $(CXX_SOURCES:%.cc=$(BUILD)/fuzz/%.o) $(BUILD)/fuzz/kernels/cuda/absent.o
 FUZZ_CLANG ?= clang
 FUZZ_PROGRAMS := $(FUZZERS:%=$(BUILD)/fuzz/%)
 
