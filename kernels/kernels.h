@@ -189,9 +189,10 @@ struct Backend {
     // ---- optimizer ----------------------------------------------------------------------------------------------
     // *sum += the sum of squares of values[0 .. count), in double, in a fixed order
     void (*sum_squares)(Backend *b, double *sum, const float *values, int64_t count, Stream *stream);
-    // norm = sqrt(*squares); *clip_scale = min(1, max_norm / (norm + 1e-6)) as PyTorch (1 when max_norm is 0);
-    // *skip = 1 when norm or *loss is not finite, else 0.  All in backend memory.
-    void (*clip_finish)(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares,
+    // norm = sqrt(sum of squares[0 .. count), in double, in ascending order), so that the parts may be computed in any
+    // order; *clip_scale = min(1, max_norm / (norm + 1e-6)) as PyTorch (1 when max_norm is 0); *skip = 1 when norm or
+    // *loss is not finite, else 0.  All in backend memory. count >= 0.
+    void (*clip_finish)(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                         const double *loss, float max_norm, Stream *stream);
     // One AdamW update of count elements: weight (hi) and low bits (lo) are together the fp32 master (kernels/adamw.h).
     void (*adamw)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,

@@ -151,14 +151,34 @@ typedef struct Clip {
     int32_t skip;
 } Clip;
 
-static Clip clip(Backend *b, double squares, double loss, float max_norm) {
+static Clip clip_parts(Backend *b, const double *squares, int64_t count, double loss, float max_norm) {
     Clip result, *device = device_empty(b, sizeof result);
-    double numbers[2] = {squares, loss}, *inputs = device_bytes(b, numbers, sizeof numbers);
-    b->clip_finish(b, &device->norm, &device->scale, &device->skip, inputs, inputs + 1, max_norm, NULL);
+    double *parts = device_bytes(b, squares, (size_t)count * sizeof *squares);
+    double *losses = device_bytes(b, &loss, sizeof loss);
+    b->clip_finish(b, &device->norm, &device->scale, &device->skip, parts, count, losses, max_norm, NULL);
     b->copy(b, &result, device, sizeof result, NULL);
     b->synchronize(b, NULL);
-    device_free(b, device), device_free(b, inputs);
+    device_free(b, device), device_free(b, parts), device_free(b, losses);
     return result;
+}
+
+static Clip clip(Backend *b, double squares, double loss, float max_norm) {
+    return clip_parts(b, &squares, 1, loss, max_norm);
+}
+
+static void the_parts_are_added_as_on_the_cpu(void **state) {
+    (void)state;
+    double parts[] = {0x1p53, 1, 1, -0x1p53, 3, 1e-9, 7, 0.1, 0.2, 0.3, 1e3, 1e-3, 0, 5};
+    for (int64_t count = 0; count <= (int64_t)(sizeof parts / sizeof *parts); count++) {
+        Clip card = clip_parts(parity.cuda, parts, count, 1, 0.7f),
+             cpu = clip_parts(parity.exact, parts, count, 1, 0.7f);
+        assert_true(card.norm == cpu.norm && card.scale == cpu.scale);
+        assert_int_equal(card.skip, 0);
+    }
+    assert_true(clip_parts(parity.cuda, parts, 4, 1, 1).norm == 0); // in ascending order each 1 is rounded away
+    parts[9] = NAN;
+    assert_int_equal(clip_parts(parity.cuda, parts, 14, 1, 1).skip, 1);
+    assert_int_equal(clip_parts(parity.cuda, parts, 9, 1, 1).skip, 0);
 }
 
 static void the_clip_is_the_cpus(void **state) {
@@ -186,6 +206,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_finite_reaches_the_sum),
         cmocka_unit_test(losses_are_added_in_order),
         cmocka_unit_test(the_clip_is_the_cpus),
+        cmocka_unit_test(the_parts_are_added_as_on_the_cpu),
     };
     return cmocka_run_group_tests(tests, open_backends, close_backends);
 }

@@ -53,12 +53,16 @@ typedef struct Clip {
     int32_t skip;
 } Clip;
 
-static Clip clip(double squares, double loss, float max_norm) {
+static Clip clip_parts(const double *squares, int64_t count, double loss, float max_norm) {
     Backend *b = make_backend(1);
     Clip c;
-    b->clip_finish(b, &c.norm, &c.scale, &c.skip, &squares, &loss, max_norm, NULL);
+    b->clip_finish(b, &c.norm, &c.scale, &c.skip, squares, count, &loss, max_norm, NULL);
     b->destroy(b);
     return c;
+}
+
+static Clip clip(double squares, double loss, float max_norm) {
+    return clip_parts(&squares, 1, loss, max_norm);
 }
 
 static void the_clip_is_pytorchs(void **state) {
@@ -71,6 +75,21 @@ static void the_clip_is_pytorchs(void **state) {
     assert_true(c.norm == 1000 && c.scale == 1 && c.skip == 0);
     c = clip(0, 1, 1);
     assert_true(c.norm == 0 && c.scale == 1 && c.skip == 0);
+}
+
+static void the_parts_are_added_in_ascending_order_in_double(void **state) {
+    (void)state;
+    Clip c = clip_parts((double[]){9, 16, 0, 144}, 4, 1, 1);
+    assert_true(c.norm == 13 && c.scale == 1.0f / (13.0f + 1e-6f) && c.skip == 0);
+    assert_true(clip_parts((double[]){9, 16, 0, 144}, 3, 1, 1).norm == 5); // the part beyond the count is not read
+    assert_true(clip_parts(NULL, 0, 1, 1).norm == 0);
+    // A sum in another order, or in float, gives other bits.
+    double parts[] = {0x1p53, 1, 1, -0x1p53}; // each 1 is half a unit of the last place: rounded away
+    assert_true(clip_parts(parts, 4, 1, 1).norm == 0);
+    double reversed[] = {-0x1p53, 1, 1, 0x1p53};
+    assert_true(clip_parts(reversed, 4, 1, 1).norm == sqrtf(2));
+    assert_int_equal(clip_parts((double[]){1, 1, NAN}, 3, 1, 1).skip, 1);
+    assert_int_equal(clip_parts((double[]){1, INFINITY, 1}, 3, 1, 1).skip, 1);
 }
 
 static void what_is_not_finite_skips_the_step(void **state) {
@@ -87,6 +106,7 @@ int main(void) {
         cmocka_unit_test(squares_are_added_in_double_on_any_number_of_threads),
         cmocka_unit_test(losses_are_added_in_order),
         cmocka_unit_test(the_clip_is_pytorchs),
+        cmocka_unit_test(the_parts_are_added_in_ascending_order_in_double),
         cmocka_unit_test(what_is_not_finite_skips_the_step),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

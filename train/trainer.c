@@ -101,7 +101,7 @@ static void add_squares(Trainer *t, int block) {
 // Norm of the gradients so far, clip scale, and whether to skip; all on the device.
 static void finish_norm(Trainer *t) {
     StepNumbers *n = t->numbers;
-    t->backend->clip_finish(t->backend, &n->norm, &n->clip_scale, &n->skip, &n->squares, t->passes.loss,
+    t->backend->clip_finish(t->backend, &n->norm, &n->clip_scale, &n->skip, &n->squares, 1, t->passes.loss,
                             (float)t->settings->max_grad_norm, NULL);
 }
 

@@ -98,7 +98,7 @@ void cpu_cross_entropy(Backend *b, Activation *logits, float *losses, const int3
 
 void cpu_sum_losses(Backend *b, double *sum, const float *losses, int64_t count, Stream *stream);
 void cpu_sum_squares(Backend *b, double *sum, const float *values, int64_t count, Stream *stream);
-void cpu_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares,
+void cpu_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                      const double *loss, float max_norm, Stream *stream);
 void cpu_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
                const AdamWStep *step, Stream *stream);

@@ -56,10 +56,12 @@ void cpu_sum_squares(Backend *b, double *sum, const float *values, int64_t count
     *sum += total;
 }
 
-void cpu_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares,
+void cpu_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                      const double *loss, float max_norm, Stream *stream) {
     (void)b, (void)stream;
-    *norm = (float)sqrt(*squares);
+    double total = 0;
+    for (int64_t i = 0; i < count; i++) total += squares[i];
+    *norm = (float)sqrt(total);
     float scale = max_norm / (*norm + 1e-6f);
     *clip_scale = max_norm > 0 && scale < 1.0f ? scale : 1.0f;
     *skip = !isfinite(*norm) || !isfinite(*loss);

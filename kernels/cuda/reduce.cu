@@ -107,16 +107,18 @@ void cuda_sum_losses(Backend *b, double *sum, const float *losses, int64_t count
 // ---- the clip -------------------------------------------------------------------------------------------------------
 
 static __global__ void clip_finish_kernel(float *norm, float *clip_scale, int32_t *skip, const double *squares,
-                                          const double *loss, float max_norm) {
-    float length = static_cast<float>(sqrt(*squares));
+                                          int64_t count, const double *loss, float max_norm) {
+    double total = 0;
+    for (int64_t i = 0; i < count; i++) total += squares[i];
+    float length = static_cast<float>(sqrt(total));
     float scale = max_norm / (length + 1e-6f);
     *norm = length;
     *clip_scale = max_norm > 0 && scale < 1.0f ? scale : 1.0f;
     *skip = !isfinite(length) || !isfinite(*loss);
 }
 
-void cuda_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares,
+void cuda_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                       const double *loss, float max_norm, Stream *stream) {
-    LAUNCH(clip_finish_kernel, 1, 1, 0, cuda_stream(b, stream), norm, clip_scale, skip, squares, loss, max_norm);
+    LAUNCH(clip_finish_kernel, 1, 1, 0, cuda_stream(b, stream), norm, clip_scale, skip, squares, count, loss, max_norm);
     cuda_launched(b, "clip_finish");
 }
