@@ -197,6 +197,14 @@ struct Backend {
     // One AdamW update of count elements: weight (hi) and low bits (lo) are together the fp32 master (kernels/adamw.h).
     void (*adamw)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
                   const AdamWStep *step, Stream *stream);
+    // The same update of rows of a table of which only some rows have a gradient; bit-equal to adamw with the gradient
+    // spread out and zeros elsewhere. weight, low_bits, m, v: [table rows, d]. rows: [count] distinct rows to update;
+    // NULL: 0 .. count - 1. places: [table rows]; places[r] is the row of gradient [any, d] that belongs to table row
+    // r, or -1 when row r has none: its gradient is then 0, which lets m and v decay. step->decayed counts elements of
+    // the whole table. gradient may be NULL when all places are -1. rows and places: memory of the backend.
+    void (*adamw_rows)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, const int32_t *places,
+                       float *m, float *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step,
+                       Stream *stream);
     // weight becomes the stochastic rounding of the master to bf16, element i drawn from random_bits(key, i).
     void (*freeze)(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 

@@ -213,6 +213,7 @@ static const Backend CPU_TABLE = {
     .sum_squares = cpu_sum_squares,
     .clip_finish = cpu_clip_finish,
     .adamw = cpu_adamw,
+    .adamw_rows = cpu_adamw_rows,
     .freeze = cpu_freeze,
     .to_float = cpu_to_float,
     .fill_normal = cpu_fill_normal,

@@ -1,7 +1,7 @@
 // adamw.cu - the optimizer's pass over one slot (clip, AdamW, the split of the master weight), and the stochastic
 // rounding of a block that leaves the active set. Both give the CPU backend's bits, whatever the values.
 //
-// Both are bound by memory: AdamW moves 32 bytes an element. A thread takes GROUPS groups of four elements, read and
+// Both are bound by memory: AdamW moves 28 bytes an element. A thread takes GROUPS groups of four elements, read and
 // written as vectors, the groups THREADS apart so that a warp's accesses are contiguous. All loads come before the
 // first store. Arrays that are not aligned for vectors, and the last elements, go one by one.
 #include "kernels/adamw.h"
@@ -11,6 +11,7 @@
 #define FOUR    4                         // elements of a group
 #define GROUPS  2                         // of a thread
 #define TILE    (THREADS * FOUR * GROUPS) // elements of a block
+#define WARP    32
 
 // ---- four elements as vectors ------------------------------------------------------------------------------------
 
@@ -34,45 +35,47 @@ static bool aligned(const void *memory, size_t bytes) {
 // ---- AdamW -------------------------------------------------------------------------------------------------------
 
 typedef struct Slot {
-    uint16_t *weight;      // [count] bf16 patterns
-    uint16_t *low_bits;    // [count] patterns of int16
-    const float *gradient; // [count]
-    float *m, *v;          // [count]
-    int64_t count;
-    int64_t decayed; // elements [0, decayed) are decayed
+    uint16_t *weight;      // [elements] bf16 patterns
+    uint16_t *low_bits;    // [elements] patterns of int16
+    const float *gradient; // [elements], or the rows that have one
+    float *m, *v;          // [elements]
+    int64_t decayed;       // elements [0, decayed) are decayed
     AdamWFactors factors;
     const float *clip_scale;
     const int32_t *skip;
-    bool vectors; // all arrays are aligned for them
+    bool vectors; // all arrays, and their rows, are aligned for them
 } Slot;
 
-// One to four elements of a slot, from element `first` on.
+// Up to four elements of a slot: from element `first` on, below element `end`.
 typedef struct Group {
-    int64_t first;
+    int64_t first, end;
     uint32_t weight[FOUR], low_bits[FOUR];
     float gradient[FOUR], m[FOUR], v[FOUR];
 } Group;
 
-static __device__ __forceinline__ bool whole_group(const Slot *s, int64_t first) {
-    return s->vectors && first + FOUR <= s->count;
+static __device__ __forceinline__ bool whole_group(const Group *group, const Slot *s) {
+    return s->vectors && group->first + FOUR <= group->end;
 }
 
-static __device__ __forceinline__ void load_group(Group *group, const Slot *s, int64_t first) {
-    group->first = first;
-    if (whole_group(s, first)) {
+// gradient: that of element `first`; NULL: all are 0.
+static __device__ __forceinline__ void load_group(Group *group, const Slot *s, int64_t first, int64_t end,
+                                                  const float *gradient) {
+    group->first = first, group->end = end;
+    if (whole_group(group, s)) {
         unpack_halves(group->weight, *reinterpret_cast<const uint2 *>(s->weight + first));
         unpack_halves(group->low_bits, *reinterpret_cast<const uint2 *>(s->low_bits + first));
-        unpack_floats(group->gradient, *reinterpret_cast<const float4 *>(s->gradient + first));
+        unpack_floats(group->gradient,
+                      gradient ? *reinterpret_cast<const float4 *>(gradient) : make_float4(0, 0, 0, 0));
         unpack_floats(group->m, *reinterpret_cast<const float4 *>(s->m + first));
         unpack_floats(group->v, *reinterpret_cast<const float4 *>(s->v + first));
         return;
     }
 #pragma unroll
     for (int j = 0; j < FOUR; j++) {
-        bool there = first + j < s->count;
+        bool there = first + j < end;
         group->weight[j] = there ? s->weight[first + j] : 0;
         group->low_bits[j] = there ? s->low_bits[first + j] : 0;
-        group->gradient[j] = there ? s->gradient[first + j] : 0;
+        group->gradient[j] = there && gradient ? gradient[j] : 0;
         group->m[j] = there ? s->m[first + j] : 0;
         group->v[j] = there ? s->v[first + j] : 0;
     }
@@ -95,7 +98,7 @@ static __device__ __forceinline__ void update_group(Group *group, const Slot *s,
 
 static __device__ __forceinline__ void store_group(const Group *group, const Slot *s) {
     int64_t first = group->first;
-    if (whole_group(s, first)) {
+    if (whole_group(group, s)) {
         const float *m = group->m, *v = group->v;
         *reinterpret_cast<uint2 *>(s->weight + first) = pack_halves(group->weight);
         *reinterpret_cast<uint2 *>(s->low_bits + first) = pack_halves(group->low_bits);
@@ -105,7 +108,7 @@ static __device__ __forceinline__ void store_group(const Group *group, const Slo
     }
 #pragma unroll
     for (int j = 0; j < FOUR; j++) {
-        if (first + j >= s->count) break;
+        if (first + j >= group->end) break;
         s->weight[first + j] = static_cast<uint16_t>(group->weight[j]);
         s->low_bits[first + j] = static_cast<uint16_t>(group->low_bits[j]);
         s->m[first + j] = group->m[j];
@@ -113,38 +116,79 @@ static __device__ __forceinline__ void store_group(const Group *group, const Slo
     }
 }
 
-static __global__ void __launch_bounds__(THREADS) adamw_kernel(Slot slot) {
-    if (*slot.skip) return;
-    float clip_scale = *slot.clip_scale;
-    int64_t first = static_cast<int64_t>(blockIdx.x) * TILE + threadIdx.x * FOUR;
-    Group groups[GROUPS];
-#pragma unroll
-    for (int g = 0; g < GROUPS; g++) load_group(&groups[g], &slot, first + g * THREADS * FOUR);
+static __device__ __forceinline__ void update_groups(Group groups[GROUPS], const Slot *s, float clip_scale) {
 #pragma unroll
     for (int g = 0; g < GROUPS; g++) {
-        update_group(&groups[g], &slot, clip_scale);
-        store_group(&groups[g], &slot);
+        update_group(&groups[g], s, clip_scale);
+        store_group(&groups[g], s);
     }
 }
 
-void cuda_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
-                const AdamWStep *step, Stream *stream) {
-    if (count == 0) return;
+static __global__ void __launch_bounds__(THREADS) adamw_kernel(Slot slot, int64_t count) {
+    if (*slot.skip) return;
+    float clip_scale = *slot.clip_scale;
+    int64_t start = static_cast<int64_t>(blockIdx.x) * TILE + threadIdx.x * FOUR;
+    Group groups[GROUPS];
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        int64_t first = start + g * THREADS * FOUR;
+        load_group(&groups[g], &slot, first, count, slot.gradient + first);
+    }
+    update_groups(groups, &slot, clip_scale);
+}
+
+// blockIdx.x is the number of the row in the list; the blocks of blockIdx.y share its columns.
+static __global__ void __launch_bounds__(THREADS)
+    adamw_rows_kernel(Slot slot, const int32_t *places, const int32_t *rows, int64_t d) {
+    if (*slot.skip) return;
+    float clip_scale = *slot.clip_scale;
+    int64_t row = rows ? rows[blockIdx.x] : static_cast<int64_t>(blockIdx.x), place = places[row];
+    int64_t start = static_cast<int64_t>(blockIdx.y) * blockDim.x * (FOUR * GROUPS) + threadIdx.x * FOUR;
+    Group groups[GROUPS];
+#pragma unroll
+    for (int g = 0; g < GROUPS; g++) {
+        int64_t column = start + g * blockDim.x * FOUR;
+        const float *gradient = place < 0 ? NULL : slot.gradient + place * d + column;
+        load_group(&groups[g], &slot, row * d + column, row * d + d, gradient);
+    }
+    update_groups(groups, &slot, clip_scale);
+}
+
+static Slot make_slot(bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v,
+                      const AdamWStep *step) {
     Slot slot = {};
     slot.weight = weight;
     slot.low_bits = reinterpret_cast<uint16_t *>(low_bits);
     slot.gradient = gradient;
     slot.m = m;
     slot.v = v;
-    slot.count = count;
     slot.decayed = step->decayed;
     slot.factors = adamw_factors(step);
     slot.clip_scale = step->clip_scale;
     slot.skip = step->skip;
     slot.vectors = aligned(weight, sizeof(uint2)) && aligned(low_bits, sizeof(uint2)) &&
                    aligned(gradient, sizeof(float4)) && aligned(m, sizeof(float4)) && aligned(v, sizeof(float4));
-    LAUNCH(adamw_kernel, cuda_blocks(count, TILE), THREADS, 0, cuda_stream(b, stream), slot);
+    return slot;
+}
+
+void cuda_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
+                const AdamWStep *step, Stream *stream) {
+    if (count == 0) return;
+    Slot slot = make_slot(weight, low_bits, gradient, m, v, step);
+    LAUNCH(adamw_kernel, cuda_blocks(count, TILE), THREADS, 0, cuda_stream(b, stream), slot, count);
     cuda_launched(b, "adamw");
+}
+
+void cuda_adamw_rows(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, const int32_t *places,
+                     float *m, float *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step,
+                     Stream *stream) {
+    if (count == 0) return;
+    Slot slot = make_slot(weight, low_bits, gradient, m, v, step);
+    slot.vectors = slot.vectors && d % FOUR == 0;
+    int64_t threads = d < TILE ? round_up((d + FOUR * GROUPS - 1) / (FOUR * GROUPS), WARP) : THREADS;
+    dim3 grid(static_cast<unsigned>(count), cuda_blocks(d, threads * FOUR * GROUPS));
+    LAUNCH(adamw_rows_kernel, grid, static_cast<unsigned>(threads), 0, cuda_stream(b, stream), slot, places, rows, d);
+    cuda_launched(b, "adamw_rows");
 }
 
 // ---- leaving the active set ----------------------------------------------------------------------------------------

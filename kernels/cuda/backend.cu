@@ -213,6 +213,7 @@ static void fill_operations(Backend *b) {
     b->sum_squares = cuda_sum_squares;
     b->clip_finish = cuda_clip_finish;
     b->adamw = cuda_adamw;
+    b->adamw_rows = cuda_adamw_rows;
     b->freeze = cuda_freeze;
     b->to_float = cuda_to_float;
     b->fill_normal = cuda_fill_normal;
