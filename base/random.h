@@ -16,7 +16,8 @@ typedef enum {
     RANDOM_SHUFFLE,  // order of the examples; counter: epoch
     RANDOM_SPLIT,    // which examples are held out
     RANDOM_SAMPLE,   // sampling of generated tokens; counter: position
-    RANDOM_WEIGHTS   // random weights for benchmarks and tests; counter: block, then element
+    RANDOM_WEIGHTS,  // random weights for benchmarks and tests; counter: block, then element
+    RANDOM_MOMENTS   // stochastic rounding of 16-bit AdamW moments; counter: (block, step), then element
 } RandomStream;
 
 static inline HOST_DEVICE uint64_t random_mix(uint64_t value) {

@@ -33,6 +33,15 @@ ADAMW_FUNCTION bf16 master_round(float master, uint64_t random) {
     return (up & 0x7fffu) == 0x7f80u ? (bf16)(bits >> 16) : up;
 }
 
+// AdamW's moments in 16 bits: rounded like the master, with other bits of `random` for each of the two.
+ADAMW_FUNCTION bf16 moment_round_m(float m, uint64_t random) {
+    return master_round(m, random);
+}
+
+ADAMW_FUNCTION bf16 moment_round_v(float v, uint64_t random) {
+    return master_round(v, random << 16);
+}
+
 // What all elements of a step share, rounded to float once, as PyTorch does with its Python scalars.
 typedef struct AdamWFactors {
     float decay;             // 1 - learning rate * weight decay

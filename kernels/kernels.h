@@ -66,6 +66,11 @@ typedef struct AdamWStep {
     int64_t decayed;         // elements [0, decayed) are decayed
     const float *clip_scale; // backend memory, 1 float: gradients are multiplied by it
     const int32_t *skip;     // backend memory, 1 int: when not 0 nothing is changed (loss or norm was not finite)
+    // m and v are bf16, else float. The update is computed in float from what they hold; then element i of both is
+    // rounded stochastically with random_bits(moment_key, i), so that their expected values are kept: with beta2 =
+    // 0.999 a rounding to nearest would leave v as it is for good.
+    bool bf16_moments;
+    uint64_t moment_key; // of (seed, block, step): equal keys repeat the errors of the rounding
 } AdamWStep;
 
 struct Backend {
@@ -195,15 +200,17 @@ struct Backend {
     void (*clip_finish)(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                         const double *loss, float max_norm, Stream *stream);
     // One AdamW update of count elements: weight (hi) and low bits (lo) are together the fp32 master (kernels/adamw.h).
-    void (*adamw)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
+    // m, v: [count] float, or bf16 with step->bf16_moments.
+    void (*adamw)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, void *m, void *v, int64_t count,
                   const AdamWStep *step, Stream *stream);
     // The same update of rows of a table of which only some rows have a gradient; bit-equal to adamw with the gradient
     // spread out and zeros elsewhere. weight, low_bits, m, v: [table rows, d]. rows: [count] distinct rows to update;
     // NULL: 0 .. count - 1. places: [table rows]; places[r] is the row of gradient [any, d] that belongs to table row
-    // r, or -1 when row r has none: its gradient is then 0, which lets m and v decay. step->decayed counts elements of
-    // the whole table. gradient may be NULL when all places are -1. rows and places: memory of the backend.
+    // r, or -1 when row r has none: its gradient is then 0, which lets m and v decay. Elements are
+    // counted in the whole table, for step->decayed and for the rounding. gradient may be NULL when all places are -1.
+    // rows and places: memory of the backend.
     void (*adamw_rows)(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, const int32_t *places,
-                       float *m, float *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step,
+                       void *m, void *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step,
                        Stream *stream);
     // weight becomes the stochastic rounding of the master to bf16, element i drawn from random_bits(key, i).
     void (*freeze)(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);

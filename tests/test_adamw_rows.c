@@ -12,7 +12,7 @@ typedef struct Table {
     int64_t rows, d;
     bf16 *weight;
     int16_t *low_bits;
-    float *m, *v;
+    float *m, *v;   // [rows, d]; in 16 bits the first half of that
     float *dense;   // [rows, d]
     float *compact; // [rows, d], of which the first rows belong to some row
     int32_t *places;
@@ -96,8 +96,9 @@ static void update_rows(Backend *b, Table *t, const int32_t *rows, int64_t count
 
 // ---- equal to adamw ------------------------------------------------------------------------------------------------
 
-// Four steps: all rows without a list, all with one, and a list in two parts (in both orders).
-static void compare(int threads, int64_t rows, int64_t d, int64_t decayed, float clip_scale) {
+// Eight steps: all rows without a list, all with one, and a list in two parts (in both orders).
+static void compare_moments(bool bf16_moments, int threads, int64_t rows, int64_t d, int64_t decayed,
+                            float clip_scale) {
     Backend *b = make_backend(threads);
     Table dense = make_table(rows, d), listed = make_table(rows, d);
     int32_t skip = 0;
@@ -105,6 +106,7 @@ static void compare(int threads, int64_t rows, int64_t d, int64_t decayed, float
         Kept kept = t == 3 ? NONE : t == 5 ? ALL : SOME;
         make_gradient(&dense, kept, (uint64_t)(100 + t)), make_gradient(&listed, kept, (uint64_t)(100 + t));
         AdamWStep step = step_number(t, decayed, &clip_scale, &skip);
+        step.bf16_moments = bf16_moments, step.moment_key = random_key(1, RANDOM_MOMENTS, 2, (uint64_t)t);
         b->adamw(b, dense.weight, dense.low_bits, dense.dense, dense.m, dense.v, rows * d, &step, NULL);
         int64_t half = t % 4 == 1 ? 0 : t % 4 == 2 ? rows : rows / 2;
         if (t % 4 == 1) update_rows(b, &listed, NULL, rows, &step);
@@ -115,6 +117,11 @@ static void compare(int threads, int64_t rows, int64_t d, int64_t decayed, float
     }
     free_table(&dense), free_table(&listed);
     b->destroy(b);
+}
+
+static void compare(int threads, int64_t rows, int64_t d, int64_t decayed, float clip_scale) {
+    compare_moments(false, threads, rows, d, decayed, clip_scale);
+    compare_moments(true, threads, rows, d, decayed, clip_scale);
 }
 
 static void rows_equal_the_dense_update(void **state) {

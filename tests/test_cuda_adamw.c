@@ -30,6 +30,7 @@ typedef struct Case {
     float clip_scale;
     int32_t skip;
     bool any_bits; // else weights and gradients as in training
+    bool bf16_moments;
     double learning_rate;
 } Case;
 
@@ -73,12 +74,20 @@ static void *make_halves(Backend *b, const Case *c, uint64_t key, bool zero) {
     return device;
 }
 
+static void *make_moments(Backend *b, const Case *c, uint64_t key) {
+    return c->bf16_moments ? make_halves(b, c, key, !c->any_bits) : make_floats(b, c, key, !c->any_bits);
+}
+
+static void *moment(const Case *c, void *moments, int64_t index) {
+    return (char *)moments + (size_t)index * (c->bf16_moments ? sizeof(bf16) : sizeof(float));
+}
+
 static void run_steps(void *context, Backend *b, Results *results) {
     const Case *c = context;
     int64_t count = room(c), offset = c->offset;
     bf16 *weight = make_halves(b, c, 1, false);
     int16_t *low_bits = make_halves(b, c, 2, !c->any_bits);
-    float *m = make_floats(b, c, 3, !c->any_bits), *v = make_floats(b, c, 4, !c->any_bits);
+    void *m = make_moments(b, c, 3), *v = make_moments(b, c, 4);
     float *clip_scale = device_floats(b, &c->clip_scale, 1);
     int32_t *skip = device_bytes(b, &c->skip, sizeof c->skip);
     for (int t = 1; t <= c->steps; t++) {
@@ -87,15 +96,16 @@ static void run_steps(void *context, Backend *b, Results *results) {
         step.weight_decay = 0.1, step.decayed = c->decayed;
         step.bias_correction1 = 1 - pow(0.9, t), step.bias_correction2 = 1 - pow(0.999, t);
         step.clip_scale = clip_scale, step.skip = skip;
-        b->adamw(b, weight + offset, low_bits + offset, gradient + offset, m + offset, v + offset, c->count, &step,
-                 NULL);
+        step.bf16_moments = c->bf16_moments, step.moment_key = random_key(42, RANDOM_MOMENTS, 5, (uint64_t)t);
+        b->adamw(b, weight + offset, low_bits + offset, gradient + offset, moment(c, m, offset), moment(c, v, offset),
+                 c->count, &step, NULL);
         b->synchronize(b, NULL);
         device_free(b, gradient);
     }
     take_bits(results, b, weight, count / 2);
     take_bits(results, b, low_bits, count / 2);
-    take_bits(results, b, m, count);
-    take_bits(results, b, v, count);
+    take_bits(results, b, m, c->bf16_moments ? count / 2 : count);
+    take_bits(results, b, v, c->bf16_moments ? count / 2 : count);
     device_free(b, weight), device_free(b, low_bits), device_free(b, m), device_free(b, v);
     device_free(b, clip_scale), device_free(b, skip);
 }
@@ -127,12 +137,15 @@ static void odd_counts_and_places(void **state) {
     static const int64_t COUNTS[] = {1, 3, 4, 5, 8, 1023, 1024, 1025, 2047, 2048, 2049, 5003};
     Case c = {.steps = 2, .clip_scale = 0.37f, .learning_rate = 1e-3};
     compare((Case){.steps = 1, .clip_scale = 1, .learning_rate = 1}, run_steps); // no elements
-    for (size_t i = 0; i < sizeof COUNTS / sizeof *COUNTS; i++) {
-        c.count = COUNTS[i], c.decayed = COUNTS[i] / 2;
-        c.offset = i % 3 ? 4 : 0; // both aligned for vectors
-        compare(c, run_steps);
+    for (int bf16_moments = 0; bf16_moments < 2; bf16_moments++) {
+        c.bf16_moments = bf16_moments;
+        for (size_t i = 0; i < sizeof COUNTS / sizeof *COUNTS; i++) {
+            c.count = COUNTS[i], c.decayed = COUNTS[i] / 2;
+            c.offset = i % 3 ? 4 : 0; // both aligned for vectors
+            compare(c, run_steps);
+        }
+        for (c.offset = 1; c.offset <= 3; c.offset++) compare(c, run_steps); // not aligned
     }
-    for (c.offset = 1; c.offset <= 3; c.offset++) compare(c, run_steps); // not aligned
 }
 
 static void the_decay_ends_where_it_should(void **state) {
@@ -149,7 +162,10 @@ static void many_steps_of_training(void **state) {
     (void)state;
     compare((Case){.count = 3001, .decayed = 2000, .steps = 12, .clip_scale = 0.123f, .learning_rate = 1e-5},
             run_steps);
-    compare((Case){.count = 3001, .decayed = 2000, .steps = 12, .clip_scale = 1, .learning_rate = 3e-4}, run_steps);
+    Case c = {.count = 3001, .decayed = 2000, .steps = 12, .clip_scale = 1, .learning_rate = 3e-4};
+    compare(c, run_steps);
+    c.bf16_moments = true;
+    compare(c, run_steps);
 }
 
 // Every kind of bit pattern in every array: denormals, infinities, NaNs, negative second moments.
@@ -158,6 +174,11 @@ static void any_bits_at_all(void **state) {
     Case c = {.count = 30011, .decayed = 15000, .steps = 1, .clip_scale = 0.7f, .learning_rate = 1e-3};
     c.any_bits = true;
     compare(c, run_steps);
+    c.bf16_moments = true;
+    compare(c, run_steps);
+    c.clip_scale = 1e30f; // moments close to what overflows, and beyond
+    compare(c, run_steps);
+    c.bf16_moments = false;
     c.count = 7001, c.steps = 4;
     for (c.clip_scale = 1e-40f; c.clip_scale <= 1; c.clip_scale *= 1e20f) compare(c, run_steps);
     c.clip_scale = 1, c.learning_rate = 1e30;
@@ -170,6 +191,13 @@ static void a_skipped_step_changes_nothing(void **state) {
     Results before = {0}, after;
     run_steps(&c, parity.cuda, &before);
     c.steps = 1, c.skip = 1;
+    parity_run_orders(&parity, run_steps, &c, &after);
+    same_bits(&c, &after, &before);
+    results_free(&after);
+    c.bf16_moments = true, c.steps = 0;
+    results_free(&before);
+    run_steps(&c, parity.cuda, &before);
+    c.steps = 1;
     parity_run_orders(&parity, run_steps, &c, &after);
     same_bits(&c, &after, &before);
     results_free(&after);

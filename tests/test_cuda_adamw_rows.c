@@ -28,8 +28,10 @@ typedef struct Case {
     int64_t decayed;
     int64_t offset;
     int64_t gradient_offset; // on top: the gradient need not be aligned like the rest
+    int64_t moment_offset;   // nor m and v
     bool no_gradient;        // of any row
     bool dense;              // the same by adamw
+    bool bf16_moments;
     float clip_scale;
     int32_t skip;
 } Case;
@@ -53,6 +55,20 @@ static void *make_halves(Backend *b, const Case *c, uint64_t key) {
     void *device = device_bytes(b, values, (size_t)room(c) * sizeof *values);
     free(values);
     return device;
+}
+
+static void *make_moments(Backend *b, const Case *c, uint64_t key) {
+    if (!c->bf16_moments) return make_floats(b, c, key);
+    float *values = random_values(key, room(c), 1);
+    for (int64_t i = 0; i < room(c); i++) values[i] = fabsf(values[i]);
+    void *device = device_weights(b, values, room(c));
+    free(values);
+    return device;
+}
+
+// Where the table's moments begin.
+static void *moment(const Case *c, void *moments) {
+    return (char *)moments + (size_t)(c->offset + c->moment_offset) * (c->bf16_moments ? sizeof(bf16) : sizeof(float));
 }
 
 // Row r's gradient is row r / 2 of the compact one, from the end, for even r; odd rows have none. `spread`: all rows.
@@ -97,24 +113,24 @@ static void run_rows(void *context, Backend *b, Results *results) {
     int32_t *host_places = make_places(c);
     bf16 *weight = make_halves(b, c, 1);
     int16_t *low_bits = make_halves(b, c, 2);
-    float *m = make_floats(b, c, 3), *v = make_floats(b, c, 4);
+    void *m = make_moments(b, c, 3), *v = make_moments(b, c, 4);
     float *gradient = device_floats(b, values, gradient_count), *clip_scale = device_floats(b, &c->clip_scale, 1);
     int32_t *skip = device_bytes(b, &c->skip, sizeof c->skip), *rows = make_list(b, c);
     int32_t *places = device_bytes(b, host_places, (size_t)c->rows * sizeof *places);
     AdamWStep step = {.learning_rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.1};
     step.decayed = c->decayed, step.bias_correction1 = 0.1, step.bias_correction2 = 0.001;
-    step.clip_scale = clip_scale, step.skip = skip;
+    step.clip_scale = clip_scale, step.skip = skip, step.bf16_moments = c->bf16_moments, step.moment_key = 7;
     if (c->dense)
-        b->adamw(b, weight + offset, low_bits + offset, gradient + shift, m + offset, v + offset, c->rows * c->d, &step,
-                 NULL);
+        b->adamw(b, weight + offset, low_bits + offset, gradient + shift, moment(c, m), moment(c, v), c->rows * c->d,
+                 &step, NULL);
     else
-        b->adamw_rows(b, weight + offset, low_bits + offset, gradient + shift, places, m + offset, v + offset, rows,
+        b->adamw_rows(b, weight + offset, low_bits + offset, gradient + shift, places, moment(c, m), moment(c, v), rows,
                       c->listed ? c->listed : c->rows, c->d, &step, NULL);
     b->synchronize(b, NULL);
     take_bits(results, b, weight, room(c) / 2);
     take_bits(results, b, low_bits, room(c) / 2);
-    take_bits(results, b, m, room(c));
-    take_bits(results, b, v, room(c));
+    take_bits(results, b, m, c->bf16_moments ? room(c) / 2 : room(c));
+    take_bits(results, b, v, c->bf16_moments ? room(c) / 2 : room(c));
     device_free(b, weight), device_free(b, low_bits), device_free(b, m), device_free(b, v);
     device_free(b, gradient), device_free(b, places), device_free(b, clip_scale), device_free(b, skip);
     if (rows) device_free(b, rows);
@@ -125,7 +141,10 @@ static void compare(Case c) {
     if (c.clip_scale == 0) c.clip_scale = 0.37f;
     char what[80];
     snprintf(what, sizeof what, "%d of %d rows of %d at %d", (int)c.listed, (int)c.rows, (int)c.d, (int)c.offset);
-    parity_check_equal(&parity, what, run_rows, &c);
+    for (int i = 0; i < 2; i++) {
+        c.bf16_moments = i == 1;
+        parity_check_equal(&parity, what, run_rows, &c);
+    }
 }
 
 static void rows_of_any_width(void **state) {
@@ -143,6 +162,7 @@ static void arrays_that_are_not_aligned(void **state) {
     for (int64_t offset = 0; offset <= 3; offset++) {
         compare((Case){.rows = 5, .d = 64, .decayed = 100, .offset = offset});
         compare((Case){.rows = 5, .d = 64, .decayed = 100, .listed = 5, .offset = 4, .gradient_offset = offset});
+        compare((Case){.rows = 5, .d = 64, .decayed = 100, .listed = 5, .offset = 4, .moment_offset = offset});
     }
 }
 
@@ -158,15 +178,16 @@ static void many_rows_and_few(void **state) {
 static void every_row_gives_what_the_dense_update_gives(void **state) {
     (void)state;
     Case c = {.rows = 9, .d = 132, .listed = 9, .decayed = 600, .clip_scale = 0.7f};
-    for (c.d = 131; c.d <= 132; c.d++) {
+    for (int i = 0; i < 4; i++) {
+        c.d = 131 + i / 2, c.bf16_moments = i % 2;
         Results rows = {0}, dense = {0};
         c.dense = false;
         run_rows(&c, parity.cuda, &rows);
         c.dense = true;
         run_rows(&c, parity.cuda, &dense);
         assert_int_equal(rows.count, dense.count);
-        for (int i = 0; i < rows.count; i++)
-            assert_memory_equal(rows.values[i], dense.values[i], (size_t)rows.sizes[i] * sizeof(float));
+        for (int j = 0; j < rows.count; j++)
+            assert_memory_equal(rows.values[j], dense.values[j], (size_t)rows.sizes[j] * sizeof(float));
         results_free(&rows), results_free(&dense);
     }
 }

@@ -100,10 +100,10 @@ void cpu_sum_losses(Backend *b, double *sum, const float *losses, int64_t count,
 void cpu_sum_squares(Backend *b, double *sum, const float *values, int64_t count, Stream *stream);
 void cpu_clip_finish(Backend *b, float *norm, float *clip_scale, int32_t *skip, const double *squares, int64_t count,
                      const double *loss, float max_norm, Stream *stream);
-void cpu_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, float *m, float *v, int64_t count,
+void cpu_adamw(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, void *m, void *v, int64_t count,
                const AdamWStep *step, Stream *stream);
-void cpu_adamw_rows(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, const int32_t *places, float *m,
-                    float *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step, Stream *stream);
+void cpu_adamw_rows(Backend *b, bf16 *weight, int16_t *low_bits, const float *gradient, const int32_t *places, void *m,
+                    void *v, const int32_t *rows, int64_t count, int64_t d, const AdamWStep *step, Stream *stream);
 void cpu_freeze(Backend *b, bf16 *weight, const int16_t *low_bits, int64_t count, uint64_t key, Stream *stream);
 
 void cpu_to_float(Backend *b, float *out, const Activation *x, int64_t count, Stream *stream);
