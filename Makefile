@@ -17,8 +17,9 @@ endif
 # $(call say,CC,file) before a command prints this instead of the command; V=1 prints the commands.
 say = $(if $(V),,@printf '%-5s %s\n' $(1) $(2);)
 
-FOLDERS := base kernels kernels/cpu tokenizer data model train cli
-C_SOURCES := $(wildcard $(addsuffix /*.c,$(FOLDERS)))
+FOLDERS := base kernels kernels/cpu kernels/cuda tokenizer data model train cli
+# absent.c is linked only where there is no nvcc.
+C_SOURCES := $(filter-out kernels/cuda/absent.c,$(wildcard $(addsuffix /*.c,$(FOLDERS))))
 CXX_SOURCES := $(wildcard $(addsuffix /*.cc,$(FOLDERS)))
 TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 TEST_SUPPORT = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tests/test_%.c,$(wildcard tests/*.c)))

@@ -247,6 +247,11 @@ Backend *backend_cpu_create(int threads, bool round_activations, Error *error);
 // that names what is missing (this build's CUDA part, a card, a driver new enough, a library); free with b->destroy(b).
 Backend *backend_cuda_create(int device, int threads, Error *error);
 
+// What a plan needs to know of the CUDA backend, without a card and in every build: the numbers, workspace_bytes, the
+// functions that give sizes and attention_products are a card's own; memory_available says 0, destroy frees it, every
+// other function is NULL, and so is threads. NULL with a message when memory runs out.
+Backend *backend_cuda_describe(Error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -170,7 +170,7 @@ static void info_lists_the_cards(void **state) {
 
 static void a_card_that_is_too_small(void **state) {
     (void)state;
-    Run run = run_on((Machine){USUAL, .memory = 260 << 20, .arguments = ARGUMENTS(PLAN("cuda"))});
+    Run run = run_on((Machine){USUAL, .memory = 291 << 20, .arguments = ARGUMENTS(PLAN("cuda"))});
     assert_int_equal(run.exit_code, 1);
     assert_non_null(strstr(run.err, " of the card's memory, 2.0 MiB can be used\nHINT: this would fit: cutoff_len=256 "
                                     "micro_batch_tokens=256; or close other programs\n"));

@@ -266,7 +266,7 @@ static void test_memory_limit(void **state) {
     Way way = open_way();
     long before = emulator_allocations();
     void *memory, *more;
-    emulator_memory_limit(8 << 20);
+    emulator_memory_limit(way.b->workspace_bytes + (6 << 20));
     take(&way, MEMORY_DEVICE, 4 << 20, &memory);
     assert_false(way.b->allocate(way.b, MEMORY_DEVICE, 4 << 20, &more, &error));
     assert_non_null(strstr(error.text, "4.0 MiB needed"));

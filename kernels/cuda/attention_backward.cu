@@ -63,8 +63,3 @@ void cuda_attention_backward(Backend *b, Activation *dqkv, const Activation *dou
     });
     cuda_launched(b, "attention_backward");
 }
-
-size_t cuda_attention_scratch(const Backend *b, int64_t tokens, int heads) {
-    (void)b;
-    return (size_t)tokens * (size_t)heads * sizeof(float); // delta
-}

@@ -150,12 +150,6 @@ static uint64_t cuda_memory_available(Backend *b, MemoryKind kind) {
     return available;
 }
 
-// The gradient of the queries comes from a kernel of its own, which makes scores and their gradients once more.
-static int cuda_attention_products(const Backend *b, int64_t sequence_tokens) {
-    (void)b, (void)sequence_tokens;
-    return 7;
-}
-
 // ---- creation ----------------------------------------------------------------------------------------------------
 
 static void cuda_destroy(Backend *b) {
@@ -186,7 +180,6 @@ static void fill_device_part(Backend *b) {
     b->check = cuda_check;
     b->memory_in_use = cuda_memory_in_use;
     b->memory_available = cuda_memory_available;
-    b->attention_products = cuda_attention_products;
 }
 
 static void fill_operations(Backend *b) {
@@ -198,11 +191,9 @@ static void fill_operations(Backend *b) {
     b->rmsnorm_forward = cuda_rmsnorm_forward;
     b->rmsnorm_rebuild = cuda_rmsnorm_rebuild;
     b->rmsnorm_backward = cuda_rmsnorm_backward;
-    b->rmsnorm_scratch = cuda_rmsnorm_scratch;
     b->rope = cuda_rope;
     b->attention_forward = cuda_attention_forward;
     b->attention_backward = cuda_attention_backward;
-    b->attention_scratch = cuda_attention_scratch;
     b->attention_decode = cuda_attention_decode;
     b->swiglu_forward = cuda_swiglu_forward;
     b->swiglu_backward = cuda_swiglu_backward;
@@ -251,11 +242,7 @@ Backend *backend_cuda_create(int device, int threads, Error *error) {
         return NULL;
     }
     Backend *b = &cuda->base;
-    b->name = "cuda";
-    b->activation = TYPE_BF16;
-    b->activation_size = sizeof(bf16);
-    b->token_multiple = 8;
-    b->head_multiple = 8;
+    cuda_describe(b);
     fill_device_part(b);
     fill_operations(b);
     b->threads = thread_pool_create(threads, error);

@@ -2,13 +2,8 @@
 // operations of the table, one subject per .cu file.
 #pragma once
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/sizes.h"
 #include "kernels/kernels.h"
-
-// Room for what the blocks of attention_decode leave to be combined: 63 blocks a head for 32 heads of 128 columns.
-#define DECODE_SCRATCH_FLOATS (256 * 1024)
-
-// The most partial sums of squares of a call: several waves of blocks on any card.
-#define SQUARES_PARTS 4096
 
 typedef struct CudaBackend {
     Backend base; // first, so that a Backend * of this backend is a CudaBackend *
@@ -64,7 +59,6 @@ void cuda_rmsnorm_rebuild(Backend *b, Activation *out, const Activation *x, cons
 void cuda_rmsnorm_backward(Backend *b, Activation *dx, float *gain_gradient, const Activation *dout,
                            const Activation *x, const float *rstd, const bf16 *gain, void *scratch, int64_t tokens,
                            int64_t d, Stream *stream);
-size_t cuda_rmsnorm_scratch(const Backend *b, int64_t tokens, int64_t d);
 
 void cuda_rope(Backend *b, Activation *qkv, const int32_t *positions, const float *cosine, const float *sine,
                int64_t tokens, int heads, int kv_heads, int head_dim, bool inverse, Stream *stream);
@@ -73,7 +67,6 @@ void cuda_attention_forward(Backend *b, Activation *out, float *lse, const Activ
 void cuda_attention_backward(Backend *b, Activation *dqkv, const Activation *dout, const Activation *qkv,
                              const Activation *out, const float *lse, void *scratch, const AttentionShape *shape,
                              Stream *stream);
-size_t cuda_attention_scratch(const Backend *b, int64_t tokens, int heads);
 void cuda_attention_decode(Backend *b, Activation *out, const Activation *q, const Activation *keys,
                            const Activation *values, int64_t length, int heads, int kv_heads, int head_dim, int window,
                            float scale, Stream *stream);

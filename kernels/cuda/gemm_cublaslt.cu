@@ -9,12 +9,12 @@
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/sizes.h"
 #include <stdlib.h>
 #include <string.h>
 
-#define WORKSPACE_BYTES ((size_t)32 << 20) // what NVIDIA recommends for Hopper; older cards use less of it
-#define PLANS           256                // shapes kept; a training run has some dozens
-#define ALIGNMENT_MOST  16                 // bytes; no kernel loads more at once
+#define PLANS          256 // shapes kept; a training run has some dozens
+#define ALIGNMENT_MOST 16  // bytes; no kernel loads more at once
 
 // What the algorithm depends on, and nothing else. No padding: compared as bytes.
 typedef struct Shape {
@@ -38,7 +38,7 @@ struct Gemm {
     CublasLt lt;
     void *handle;
     void *preference;
-    void *workspace; // [WORKSPACE_BYTES] on the card
+    void *workspace; // [GEMM_WORKSPACE_BYTES] on the card
     uint64_t calls;
     Plan plans[PLANS];
 };
@@ -174,20 +174,20 @@ bool gemm_multiply(Gemm *gemm, const GemmCall *call, void *stream, Error *error)
     if (!status)
         status = lt->Matmul(gemm->handle, plan->product, &one, call->second, plan->a, call->first, plan->b, &beta,
                             call->add ? call->add : call->out, plan->d, call->out, plan->d, &plan->algorithm,
-                            gemm->workspace, WORKSPACE_BYTES, stream);
+                            gemm->workspace, GEMM_WORKSPACE_BYTES, stream);
     return !status || refused(gemm, "failed at", &plan->shape, status, error);
 }
 
 // ---- creation -------------------------------------------------------------------------------------------------------
 
 size_t gemm_workspace_bytes(const Gemm *gemm) {
-    return gemm->workspace ? WORKSPACE_BYTES : 0;
+    return gemm->workspace ? GEMM_WORKSPACE_BYTES : 0;
 }
 
 static bool start(Gemm *gemm, Error *error) {
     const CublasLt *lt = &gemm->lt;
     const uint32_t reduction = LT_REDUCE_IN_COMPUTE_TYPE;
-    const uint64_t workspace = WORKSPACE_BYTES;
+    const uint64_t workspace = GEMM_WORKSPACE_BYTES;
     int status = lt->Create(&gemm->handle);
     if (!status) status = lt->MatmulPreferenceCreate(&gemm->preference);
     if (!status)
@@ -206,10 +206,10 @@ Gemm *gemm_create(Error *error) {
         return NULL;
     }
     bool good = cublaslt_open(&gemm->lt, CUDART_VERSION / 1000, error) && start(gemm, error);
-    if (good && cudaMalloc(&gemm->workspace, WORKSPACE_BYTES) != cudaSuccess) {
+    if (good && cudaMalloc(&gemm->workspace, GEMM_WORKSPACE_BYTES) != cudaSuccess) {
         cudaGetLastError(); // told here; not a fault of the next operation
         gemm->workspace = NULL;
-        good = error_memory(error, "the work space of cuBLASLt on the card", WORKSPACE_BYTES);
+        good = error_memory(error, "the work space of cuBLASLt on the card", GEMM_WORKSPACE_BYTES);
     }
     if (good) return gemm;
     gemm_free(gemm);

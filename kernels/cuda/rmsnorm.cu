@@ -9,7 +9,6 @@
 #define THREADS      256
 #define WARPS        (THREADS / WARP)
 #define SHORT_ROW    1024 // elements of a row that one warp takes, at most
-#define GAIN_ROWS    32   // tokens whose share of the gain's gradient one thread sums
 #define GAIN_PARTS   8    // threads that share the sum over these shares
 #define GAIN_THREADS (GAIN_PARTS * WARP)
 
@@ -237,15 +236,6 @@ static __global__ void __launch_bounds__(GAIN_THREADS)
     if (threadIdx.y > 0 || column >= d) return;
     for (int part = 1; part < GAIN_PARTS; part++) sum += parts[part][threadIdx.x];
     gradient[column] += sum;
-}
-
-static int64_t gain_groups(int64_t tokens) {
-    return (tokens + GAIN_ROWS - 1) / GAIN_ROWS;
-}
-
-size_t cuda_rmsnorm_scratch(const Backend *b, int64_t tokens, int64_t d) {
-    (void)b;
-    return static_cast<size_t>(gain_groups(tokens)) * static_cast<size_t>(d) * sizeof(float);
 }
 
 template <class Pack>

@@ -1,6 +1,7 @@
 // gemm_plain.cc - the matrix multiplication of kernels/cuda/gemm.h where there is no cuBLASLt: plain loops, queued on
 // the emulated stream. Sums run in fp32 in ascending order of k.
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/sizes.h"
 #include "library.h"
 #include <stdlib.h>
 #include <vector>
@@ -8,14 +9,13 @@
 struct Gemm {
     void *workspace; // nobody needs it, but the card's memory is accounted for as with the real library
 };
-constexpr size_t WORKSPACE_BYTES = 1 << 20;
 
 Gemm *gemm_create(Error *error) {
     Gemm *gemm = new Gemm{};
-    if (cudaMalloc(&gemm->workspace, WORKSPACE_BYTES) == cudaSuccess) return gemm;
+    if (cudaMalloc(&gemm->workspace, GEMM_WORKSPACE_BYTES) == cudaSuccess) return gemm;
     cudaGetLastError();
     delete gemm;
-    error_memory(error, "the work space of matrix products", WORKSPACE_BYTES);
+    error_memory(error, "the work space of matrix products", GEMM_WORKSPACE_BYTES);
     return nullptr;
 }
 
@@ -26,7 +26,7 @@ void gemm_free(Gemm *gemm) {
 }
 
 size_t gemm_workspace_bytes(const Gemm *) {
-    return WORKSPACE_BYTES;
+    return GEMM_WORKSPACE_BYTES;
 }
 
 // A matrix in device memory as floats, [rows, columns] or transposed to [columns, rows].
