@@ -17,7 +17,7 @@ typedef struct StepTimes {
 } StepTimes;
 
 // What the processor does with the same work outside of a step, and with work that suits it.
-typedef struct Rates {
+typedef struct BenchRates {
     double needed, executed;  // FLOP of a step, see train/flops.h
     double gemm_needed;       // of them in matrix multiplications
     double library_seconds;   // the library's, for all of these multiplications
@@ -27,7 +27,7 @@ typedef struct Rates {
     double attention_forward; // seconds for one layer and the first micro-batch
     double attention_backward;
     double attention_needed; // FLOP of both
-} Rates;
+} BenchRates;
 
 typedef struct Bench {
     Options options; // a shallow copy, with what a measurement needs set
@@ -43,7 +43,7 @@ typedef struct Bench {
     int64_t count;
     PhaseClock clock;
     StepTimes times;
-    Rates rates;
+    BenchRates rates;
 } Bench;
 
 // bench_steps.c: the optimizer batch, and training on it. Fills batches; times.

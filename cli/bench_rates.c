@@ -35,7 +35,7 @@ static void add_works(GemmWork *list, int64_t *length, const GemmWork *works, in
 // The step's operations, and the library's seconds for its multiplications.
 static bool time_library(Bench *bench, Error *error) {
     Backend *b = bench->backend;
-    Rates *r = &bench->rates;
+    BenchRates *r = &bench->rates;
     const PassSizes *sizes = &bench->plan.sizes;
     Method method = method_of(&bench->options.train, bench->config.layers);
     GemmWork works[GEMM_WORKS_MAX];

@@ -41,7 +41,7 @@ static void report_phases(Report *report, const double phases[PHASE_COUNT]) {
 }
 
 static void report_rates(Report *report, const Bench *bench) {
-    const Rates *r = &bench->rates;
+    const BenchRates *r = &bench->rates;
     const StepTimes *times = &bench->times;
     double needed = r->needed / times->median, library = r->gemm_needed / r->library_seconds;
     double attention = r->attention_forward + r->attention_backward;
