@@ -1,9 +1,10 @@
 // estimate.h - the seconds that one optimizer step of a plan will take, without running it.
 //
-// Three steps are played through on the machine's resources: the device, the link in each direction, the disk and the
-// host's processor. Each does its share in the order in which the step wants it done; a piece begins when its resource
-// is free and what it needs is there. What the last of them adds to the time is the estimate. Every order is fixed, so
-// a faster resource never makes a step slower.
+// Steps are played through on the machine's resources: the device, the link in each direction, the disk and the host's
+// processor. Each does its share in the order in which the step wants it done; a piece begins when its resource is free
+// and what it needs is there. Once two steps take equally long, that is the estimate. Every order is fixed, so a faster
+// resource never makes a step slower. What a layer waits for at once (its input, new weights) goes over the link before
+// the weights that are streamed ahead. Gradients move in the step's last sweep, when they are complete.
 //
 // The streamed layers have two buffers. Forward goes up the layers, backward down; the last two streamed layers stay at
 // the turn, the first two at the end of a sweep: 2 * streamed - 4 loads per sweep. A load begins when the layer before
@@ -24,9 +25,8 @@ typedef struct StepPlan {
     // How many layers keep everything, and all but the MLP's intermediates: the uppermost everything, those below them
     // the latter; the rest keep their input only.
     int keep_attention, keep_all;
-    bool inputs_on_host; // layer inputs go to pinned memory and come back for the backward pass, two staged on the
-                         // device
-    int streamed;        // decoder layers whose weights are streamed, evenly spaced: floor((i + 0.5) * L / streamed)
+    bool inputs_on_host;     // layer inputs go to pinned memory and come back for the backward pass; two on the device
+    int streamed;            // decoder layers with streamed weights, evenly spaced: floor((i + 0.5) * L / streamed)
     bool streamed_from_file; // from the scratch file, through host memory
     // E's weights and state: rows of the batch go up, their gradient comes down, dense AdamW by the CPU: the rows that
     // the next batch needs first, the rest behind the next forward. Tied: all rows are needed.
@@ -51,5 +51,5 @@ typedef struct Estimate {
                                  // INT64_MAX when no number is enough
 } Estimate;
 
-// Allocates nothing and takes some microseconds.
+// Sizes are at least 1, numbers of layers 0 to L, rates greater than 0. Allocates nothing; takes some 10 microseconds.
 void estimate_step(const StepPlan *plan, const Rates *rates, Estimate *estimate);

@@ -41,8 +41,7 @@ double gemm_flops(const GemmWork *work) {
     return 2.0 * (double)work->m * (double)work->n * (double)work->k * (double)work->count;
 }
 
-// One product over all pairs of tokens of a sequence that see each other, all heads of a layer.
-static double product_flops(const ModelConfig *config, int layer, double tokens) {
+double attention_product_flops(const ModelConfig *config, int layer, double tokens) {
     double window = config->windowed[layer] ? config->window : 0;
     double seen = window > 0 && window < tokens ? window : tokens;
     double pairs = seen * (seen + 1) / 2 + (tokens - seen) * seen;
@@ -52,7 +51,7 @@ static double product_flops(const ModelConfig *config, int layer, double tokens)
 double attention_layer_flops(const ModelConfig *config, const MicroBatch *batch, int layer) {
     double flops = 0;
     for (int32_t s = 0; s < batch->sequences; s++)
-        flops += (2 + 5) * product_flops(config, layer, batch->starts[s + 1] - batch->starts[s]);
+        flops += (2 + 5) * attention_product_flops(config, layer, batch->starts[s + 1] - batch->starts[s]);
     return flops;
 }
 
@@ -69,7 +68,7 @@ double attention_flops_executed(const ModelConfig *config, const MicroBatch *bat
         for (int32_t s = 0; s < batch->sequences; s++) {
             int64_t tokens = batch->starts[s + 1] - batch->starts[s];
             int products = 2 * forwards + b->attention_products(b, tokens);
-            flops += products * product_flops(config, layer, (double)tokens);
+            flops += products * attention_product_flops(config, layer, (double)tokens);
         }
     }
     return flops;

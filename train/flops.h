@@ -29,6 +29,8 @@ int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKe
 
 double gemm_flops(const GemmWork *work);                                    // of all `count`
 double attention_flops(const ModelConfig *config, const MicroBatch *batch); // of all layers
+// Of one product over all pairs of tokens that see each other in a sequence of `tokens`, all heads of a layer.
+double attention_product_flops(const ModelConfig *config, int layer, double tokens);
 double attention_layer_flops(const ModelConfig *config, const MicroBatch *batch, int layer);
 // With the forward pass that is computed again, and as the backend does it.
 double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b);
