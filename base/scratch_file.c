@@ -1,208 +1,24 @@
-// scratch_file.c - see scratch_file.h.
-//
-// How the kernel is made to read ahead. posix_fadvise(WILLNEED) of a long range reads only its first piece, as long as
-// the disk's read-ahead (often 128 KiB; measured: 8 MiB of 88 MiB where it is 8 MiB; readahead() is no different). In
-// pieces of 128 KiB all of it is read, but the calls wait for places in the disk's queue: 88 MiB took 40 to 70 ms,
-// about as long as reading them takes. So a thread makes these calls. It does not read by itself: that would cost a
-// copy, and on a file system without a page cache it would read everything twice, where advice does nothing.
-//
-// How much stays dirty. Writeback of a memory control group is not limited by the group's size everywhere (never with
-// cgroup v1), and a group full of dirty pages waits or is killed. So each piece is on the disk before its thread goes
-// on to the next: dirty is at most one piece for each thread.
-#include "base/scratch_file.h"
+// scratch_file.c - creation of what scratch_file.h describes; scratch_transfer.c reads and writes, scratch_ahead.c
+// reads ahead.
 #include "base/files.h"
 #include "base/numbers.h"
+#include "base/scratch_internal.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define PIECE        ((size_t)4 << 20)   // what one thread reads or writes at a time
-#define ADVICE       ((size_t)128 << 10) // of WILLNEED: no longer than any disk's read-ahead
-#define RANGES       8                   // that can wait to be read ahead; more are ignored
-#define TMPFS_MAGIC_ 0x01021994          // of statfs: file systems that lie in memory
-#define RAMFS_MAGIC_ 0x858458f6
-
-typedef struct Range {
-    uint64_t offset, end;
-} Range;
-
-struct ScratchFile {
-    int file;
-    uint64_t bytes;
-    char *folder; // for messages
-    ThreadPool *threads;
-    // ---- reading ahead ----
-    pthread_t reader;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    Range ranges[RANGES]; // those still to be read, the oldest first
-    int count;
-    bool started, stop;
-};
-
-// ---- reading and writing ----
-
-typedef struct Transfer {
-    ScratchFile *scratch;
-    unsigned char *to;         // of a read, else NULL
-    const unsigned char *from; // of a write, else NULL
-    uint64_t offset;
-    size_t bytes;
-    atomic_int problem; // errno of the first piece that failed, 0: none
-} Transfer;
-
-static void will_need(int file, uint64_t offset, uint64_t bytes) {
-    for (uint64_t done = 0; done < bytes; done += ADVICE)
-        posix_fadvise(file, (off_t)(offset + done), (off_t)(bytes - done < ADVICE ? bytes - done : ADVICE),
-                      POSIX_FADV_WILLNEED);
-}
-
-// The whole piece is in flight at once, whatever the read-ahead, which pieces read side by side confuse.
-static int read_piece(int file, unsigned char *to, uint64_t offset, size_t bytes) {
-    will_need(file, offset, bytes);
-    while (bytes) {
-        ssize_t got = pread(file, to, bytes, (off_t)offset);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return errno;
-        if (got == 0) return EIO; // the file has been cut by someone else
-        to += got, offset += (uint64_t)got, bytes -= (size_t)got;
-    }
-    return 0;
-}
-
-static int write_piece(int file, const unsigned char *from, uint64_t offset, size_t bytes) {
-    uint64_t first = offset;
-    size_t whole = bytes;
-    while (bytes) {
-        ssize_t put = pwrite(file, from, bytes, (off_t)offset);
-        if (put < 0 && errno == EINTR) continue;
-        if (put < 0) return errno;
-        from += put, offset += (uint64_t)put, bytes -= (size_t)put;
-    }
-    int flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    if (sync_file_range(file, (off_t)first, (off_t)whole, (unsigned)flags) == 0) return 0;
-    if (errno != ENOSYS && errno != EINVAL && errno != ESPIPE && errno != EOPNOTSUPP) return errno;
-    return fdatasync(file) == 0 ? 0 : errno;
-}
-
-static void transfer_piece(void *context, int64_t index, int worker) {
-    (void)worker;
-    Transfer *transfer = context;
-    if (atomic_load(&transfer->problem)) return;
-    size_t start = (size_t)index * PIECE, left = transfer->bytes - start, bytes = left < PIECE ? left : PIECE;
-    int file = transfer->scratch->file;
-    uint64_t offset = transfer->offset + start;
-    int problem = transfer->to ? read_piece(file, transfer->to + start, offset, bytes)
-                               : write_piece(file, transfer->from + start, offset, bytes);
-    int none = 0;
-    if (problem) atomic_compare_exchange_strong(&transfer->problem, &none, problem);
-}
-
-static bool run_transfer(Transfer *transfer, Error *error) {
-    ScratchFile *scratch = transfer->scratch;
-    const char *what = transfer->to ? "read" : "write";
-    if (transfer->offset > scratch->bytes || transfer->bytes > scratch->bytes - transfer->offset)
-        return error_set(error, "cannot %s %zu bytes at %llu of the scratch file in %s: it has %llu", what,
-                         transfer->bytes, (unsigned long long)transfer->offset, scratch->folder,
-                         (unsigned long long)scratch->bytes);
-    int64_t pieces = (int64_t)(transfer->bytes / PIECE + (transfer->bytes % PIECE != 0));
-    if (scratch->threads)
-        thread_pool_run(scratch->threads, pieces, transfer_piece, transfer);
-    else
-        for (int64_t i = 0; i < pieces; i++) transfer_piece(transfer, i, 0);
-    errno = atomic_load(&transfer->problem);
-    if (!errno) return true;
-    error_system(error, transfer->to ? "cannot read the scratch file in" : "cannot write the scratch file in",
-                 scratch->folder);
-    return error_hint(error, "is the disk full or faulty? name a folder on another one: scratch_dir=FOLDER");
-}
-
-// ---- reading ahead ----
-
-// Ends the reading ahead of every range that has bytes in common with this one; the mutex is held.
-static void drop_ranges(ScratchFile *scratch, uint64_t offset, uint64_t end) {
-    int kept = 0;
-    for (int i = 0; i < scratch->count; i++) {
-        Range range = scratch->ranges[i];
-        if (range.end <= offset || range.offset >= end) scratch->ranges[kept++] = range;
-    }
-    scratch->count = kept;
-}
-
-// Takes the next piece of the oldest range; false when the thread is to end.
-static bool next_piece(ScratchFile *scratch, Range *piece) {
-    pthread_mutex_lock(&scratch->mutex);
-    while (!scratch->count && !scratch->stop) pthread_cond_wait(&scratch->changed, &scratch->mutex);
-    bool more = !scratch->stop;
-    if (more) {
-        Range *range = &scratch->ranges[0];
-        *piece = *range;
-        if (piece->end - piece->offset > ADVICE) piece->end = piece->offset + ADVICE;
-        range->offset = piece->end;
-        if (range->offset == range->end) memmove(range, range + 1, (size_t)--scratch->count * sizeof *range);
-    }
-    pthread_mutex_unlock(&scratch->mutex);
-    return more;
-}
-
-static void *read_ahead(void *argument) {
-    ScratchFile *scratch = argument;
-    for (Range piece; next_piece(scratch, &piece);) will_need(scratch->file, piece.offset, piece.end - piece.offset);
-    return NULL;
-}
-
-// [offset, offset + bytes) cut to the file.
-static Range cut_range(const ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    if (offset > scratch->bytes) offset = scratch->bytes;
-    uint64_t left = scratch->bytes - offset;
-    return (Range){offset, offset + (bytes < left ? bytes : left)};
-}
-
-static void end_reading_ahead(ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    Range range = cut_range(scratch, offset, bytes);
-    pthread_mutex_lock(&scratch->mutex);
-    drop_ranges(scratch, range.offset, range.end);
-    pthread_mutex_unlock(&scratch->mutex);
-}
-
-void scratch_will_read(ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    Range range = cut_range(scratch, offset, bytes);
-    if (range.offset == range.end) return;
-    pthread_mutex_lock(&scratch->mutex);
-    if (scratch->count < RANGES) scratch->ranges[scratch->count++] = range;
-    pthread_cond_signal(&scratch->changed);
-    pthread_mutex_unlock(&scratch->mutex);
-}
-
-void scratch_forget(ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    Range range = cut_range(scratch, offset, bytes);
-    if (range.offset == range.end) return; // a length of 0 would mean all that follows
-    end_reading_ahead(scratch, offset, bytes);
-    posix_fadvise(scratch->file, (off_t)range.offset, (off_t)(range.end - range.offset), POSIX_FADV_DONTNEED);
-}
-
-bool scratch_read(ScratchFile *scratch, void *to, uint64_t offset, size_t bytes, Error *error) {
-    end_reading_ahead(scratch, offset, bytes);
-    Transfer transfer = {.scratch = scratch, .to = to, .offset = offset, .bytes = bytes};
-    return run_transfer(&transfer, error);
-}
-
-bool scratch_write(ScratchFile *scratch, const void *from, uint64_t offset, size_t bytes, Error *error) {
-    Transfer transfer = {.scratch = scratch, .from = from, .offset = offset, .bytes = bytes};
-    return run_transfer(&transfer, error);
-}
+#define TMPFS 0x01021994 // of statfs: file systems that lie in memory
+#define RAMFS 0x858458f6
 
 uint64_t scratch_bytes(const ScratchFile *scratch) {
     return scratch->bytes;
 }
 
-// ---- creation ----
+// ---- the folder and its disk ----
 
 static bool hint_folder(Error *error) {
     return error_hint(error, "name a folder on a disk with enough space: scratch_dir=FOLDER");
@@ -231,10 +47,12 @@ static bool check_folder(const ScratchFile *scratch, Error *error) {
     if (have < scratch->bytes) return too_small(scratch, have, error);
     if (statfs(folder, &system) != 0) return error_system(error, "cannot look at", folder);
     unsigned long kind = (unsigned long)system.f_type & 0xffffffff;
-    if (kind != TMPFS_MAGIC_ && kind != RAMFS_MAGIC_) return true;
+    if (kind != TMPFS && kind != RAMFS) return true;
     error_set(error, "a scratch file in %s would lie in memory (it is a tmpfs), which is what is short", folder);
     return hint_folder(error);
 }
+
+// ---- the file ----
 
 // O_TMPFILE needs the file system's help; where that is missing, the file loses its name at once.
 static int open_unnamed(const char *folder) {
@@ -250,14 +68,21 @@ static int open_unnamed(const char *folder) {
     return file;
 }
 
+// The file once more, to be read past the page cache; -1 where that cannot be.
+static int open_direct(int file) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    return open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+}
+
 // Takes the disk space by writing all of it, for file systems that have no other way.
 static bool write_zeros(ScratchFile *scratch, Error *error) {
-    unsigned char *zeros = calloc(1, PIECE);
-    if (!zeros) return error_memory(error, "a scratch file", PIECE);
+    unsigned char *zeros = calloc(1, SCRATCH_PIECE);
+    if (!zeros) return error_memory(error, "a scratch file", SCRATCH_PIECE);
     bool ok = true;
-    for (uint64_t offset = 0; ok && offset < scratch->bytes; offset += PIECE) {
+    for (uint64_t offset = 0; ok && offset < scratch->bytes; offset += SCRATCH_PIECE) {
         uint64_t left = scratch->bytes - offset;
-        ok = scratch_write(scratch, zeros, offset, left < PIECE ? (size_t)left : PIECE, error);
+        ok = scratch_write(scratch, zeros, offset, left < SCRATCH_PIECE ? (size_t)left : SCRATCH_PIECE, error);
     }
     int problem = errno;
     free(zeros);
@@ -291,7 +116,7 @@ static bool start_reader(ScratchFile *scratch, Error *error) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    scratch->started = pthread_create(&scratch->reader, NULL, read_ahead, scratch) == 0;
+    scratch->started = pthread_create(&scratch->reader, NULL, scratch_read_ahead, scratch) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return scratch->started || error_set(error, "cannot start the thread that reads the scratch file ahead");
 }
@@ -305,13 +130,19 @@ ScratchFile *scratch_create(const char *folder, uint64_t bytes, ThreadPool *thre
         free(copy);
         return NULL;
     }
-    *scratch = (ScratchFile){.file = -1, .bytes = bytes, .folder = copy, .threads = threads};
+    *scratch =
+        (ScratchFile){.file = -1, .direct = -1, .use_direct = true, .bytes = bytes, .folder = copy, .threads = threads};
     pthread_mutex_init(&scratch->mutex, NULL);
-    pthread_cond_init(&scratch->changed, NULL);
+    pthread_cond_init(&scratch->posted, NULL);
+    pthread_cond_init(&scratch->finished, NULL);
     bool ok = check_folder(scratch, error);
     if (ok && (scratch->file = open_unnamed(folder)) < 0) {
         error_system(error, "cannot create a scratch file in", folder);
         ok = hint_folder(error);
+    }
+    if (ok) {
+        scratch->direct = open_direct(scratch->file);
+        posix_fadvise(scratch->file, 0, 0, POSIX_FADV_RANDOM); // nothing is read ahead but what is announced
     }
     if (ok && take_space(scratch, error) && start_reader(scratch, error)) return scratch;
     scratch_free(scratch);
@@ -322,11 +153,14 @@ void scratch_free(ScratchFile *scratch) {
     if (!scratch) return;
     pthread_mutex_lock(&scratch->mutex);
     scratch->stop = true;
-    pthread_cond_signal(&scratch->changed);
+    atomic_store(&scratch->begun.next, scratch->begun.pieces); // nobody waits for the rest
+    pthread_cond_signal(&scratch->posted);
     pthread_mutex_unlock(&scratch->mutex);
     if (scratch->started) pthread_join(scratch->reader, NULL);
+    if (scratch->direct >= 0) close(scratch->direct);
     if (scratch->file >= 0) close(scratch->file);
-    pthread_cond_destroy(&scratch->changed);
+    pthread_cond_destroy(&scratch->finished);
+    pthread_cond_destroy(&scratch->posted);
     pthread_mutex_destroy(&scratch->mutex);
     free(scratch->folder);
     free(scratch);

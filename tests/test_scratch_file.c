@@ -1,137 +1,40 @@
-// test_scratch_file.c - what is written comes back, whatever the disk does in between; a disk that cannot is an error.
-//
-// fallocate, pread and pwrite are this program's own: they call the kernel, or do what a test asks of them.
-#include "base/files.h"
-#include "base/scratch_file.h"
-#include "tests/support.h"
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
+// test_scratch_file.c - what is written to a scratch file comes back, in all ways of reading it; what stays in the page
+// cache.
+#include "tests/scratch_disk.h"
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#define PIECE ((size_t)4 << 20) // as in base/scratch_file.c
+typedef bool ReadRange(ScratchFile *scratch, void *to, uint64_t offset, size_t bytes, Error *error);
 
-static int fallocate_fails;         // the errno of every fallocate, 0: the kernel's own answer
-static int write_fails, read_fails; // the same of pwrite and pread, once `calls_before_failure` have gone well
-static atomic_int calls_before_failure;
-static bool interrupted; // every other call is interrupted, and none moves more than an odd number of bytes
-static atomic_int calls;
-
-int fallocate(int file, int mode, off_t offset, off_t size) {
-    if (!fallocate_fails) return (int)syscall(SYS_fallocate, file, mode, offset, size);
-    errno = fallocate_fails;
-    return -1;
+static bool begin_and_end(ScratchFile *scratch, void *to, uint64_t offset, size_t bytes, Error *error) {
+    return scratch_begin_read(scratch, to, offset, bytes, error) && scratch_end_read(scratch, error);
 }
 
-// What a call is to do: -1 with errno set, or how many bytes it may move.
-static ssize_t bytes_allowed(int fails, size_t bytes) {
-    if (fails && atomic_fetch_sub(&calls_before_failure, 1) <= 0) {
-        errno = fails;
-        return -1;
-    }
-    if (!interrupted) return (ssize_t)bytes;
-    if (atomic_fetch_add(&calls, 1) % 2) {
-        errno = EINTR;
-        return -1;
-    }
-    return bytes > 100003 ? 100003 : (ssize_t)bytes;
+static bool announce_and_read(ScratchFile *scratch, void *to, uint64_t offset, size_t bytes, Error *error) {
+    for (int again = 0; again < 20; again++) scratch_will_read(scratch, offset, bytes);
+    return scratch_read(scratch, to, offset, bytes, error);
 }
 
-ssize_t pread(int file, void *to, size_t bytes, off_t offset) {
-    ssize_t allowed = bytes_allowed(read_fails, bytes);
-    return allowed < 0 ? allowed : (ssize_t)syscall(SYS_pread64, file, to, (size_t)allowed, offset);
-}
-
-ssize_t pwrite(int file, const void *from, size_t bytes, off_t offset) {
-    ssize_t allowed = bytes_allowed(write_fails, bytes);
-    return allowed < 0 ? allowed : (ssize_t)syscall(SYS_pwrite64, file, from, (size_t)allowed, offset);
-}
-
-static int reset(void **state) {
-    (void)state;
-    fallocate_fails = write_fails = read_fails = 0;
-    interrupted = false;
-    return 0;
-}
-
-// ---- helpers ----
-
-static int open_files(void) {
-    char **names;
-    size_t count;
+// The range comes back at an address that leaves that remainder, and nothing around it is touched.
+static void check_range(ScratchFile *scratch, ReadRange *read_range, uint64_t offset, size_t bytes, size_t remainder) {
     Error error = {0};
-    check(directory_list("/proc/self/fd", &names, &count, &error), &error);
-    names_free(names, count);
-    return (int)count;
-}
-
-// A folder on a disk, not in memory; the working folder where the temporary one is a tmpfs.
-static char *disk_folder(void) {
-    char *folder = make_folder();
-    Error error = {0};
-    ScratchFile *scratch = scratch_create(folder, 1, NULL, &error);
-    scratch_free(scratch);
-    if (scratch) return folder;
-    remove_folder(folder);
-    folder = strdup("lisa-test-XXXXXX");
-    assert_non_null(mkdtemp(folder));
-    return folder;
-}
-
-static ScratchFile *create(const char *folder, uint64_t bytes, ThreadPool *threads) {
-    Error error = {0};
-    ScratchFile *scratch = scratch_create(folder, bytes, threads, &error);
-    if (!scratch) check(false, &error);
-    assert_int_equal(scratch_bytes(scratch), bytes);
-    return scratch;
-}
-
-// The byte at a place of the file: neighbours, pages and pieces all differ.
-static unsigned char byte_at(uint64_t place) {
-    return (unsigned char)((place * 2654435761u) >> 13);
-}
-
-static void write_range(ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    Error error = {0};
-    unsigned char *data = malloc(bytes + 1);
-    assert_non_null(data);
-    for (size_t i = 0; i < bytes; i++) data[i] = byte_at(offset + i);
-    check(scratch_write(scratch, data, offset, bytes, &error), &error);
-    free(data);
-}
-
-// The range comes back, and nothing around the memory it is read to is touched.
-static void check_range(ScratchFile *scratch, uint64_t offset, size_t bytes) {
-    Error error = {0};
-    unsigned char *data = malloc(bytes + 2);
-    assert_non_null(data);
-    memset(data, 0xa5, bytes + 2);
-    check(scratch_read(scratch, data + 1, offset, bytes, &error), &error);
-    assert_int_equal(data[0], 0xa5);
-    assert_int_equal(data[bytes + 1], 0xa5);
+    size_t size = (bytes + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN + 3 * SCRATCH_ALIGN;
+    unsigned char *memory = aligned_alloc(SCRATCH_ALIGN, size);
+    assert_non_null(memory);
+    memset(memory, 0xa5, size);
+    unsigned char *data = memory + SCRATCH_ALIGN + remainder % SCRATCH_ALIGN;
+    check(read_range(scratch, data, offset, bytes, &error), &error);
+    for (unsigned char *byte = memory; byte < data; byte++) assert_int_equal(*byte, 0xa5);
+    for (unsigned char *byte = data + bytes; byte < memory + size; byte++) assert_int_equal(*byte, 0xa5);
     for (size_t i = 0; i < bytes; i++)
-        if (data[i + 1] != byte_at(offset + i))
-            fail_msg("byte %zu of %zu at %llu", i, bytes, (unsigned long long)offset);
-    free(data);
+        if (data[i] != byte_at(offset + i)) fail_msg("byte %zu of %zu from %llu", i, bytes, (unsigned long long)offset);
+    free(memory);
 }
 
-// ---- tests ----
-
-typedef struct Part {
+static const struct {
     uint64_t offset;
     size_t bytes;
-} Part;
-
+} parts[] = {
 #define FILE_BYTES (3 * PIECE + 12345)
-static const Part parts[] = {
     {0, 0},
     {0, 1},
     {1, 4095},
@@ -146,34 +49,39 @@ static const Part parts[] = {
     {FILE_BYTES, 0},
     {PIECE, PIECE + 1},
 };
+#define PARTS (sizeof parts / sizeof *parts)
 
-static void round_trip(ThreadPool *threads) {
+// Writes each part, reads it and others in all ways, at addresses that suit the disk and that do not.
+static void round_trip(ThreadPool *threads, uint64_t keep) {
+    static ReadRange *const ways[] = {scratch_read, begin_and_end, announce_and_read};
     char *folder = disk_folder();
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        ScratchFile *scratch = create(folder, FILE_BYTES, threads);
-        write_range(scratch, parts[i].offset, parts[i].bytes);
-        check_range(scratch, parts[i].offset, parts[i].bytes);
-        scratch_forget(scratch, parts[i].offset, parts[i].bytes);
-        check_range(scratch, parts[i].offset, parts[i].bytes);
-        scratch_free(scratch);
-    }
-    // neighbours are left alone
     ScratchFile *scratch = create(folder, FILE_BYTES, threads);
-    for (uint64_t offset = 0; offset < FILE_BYTES; offset += 1000003)
-        write_range(scratch, offset, FILE_BYTES - offset < 1000003 ? FILE_BYTES - offset : 1000003);
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) check_range(scratch, parts[i].offset, parts[i].bytes);
+    scratch_keep(scratch, keep);
+    for (size_t i = 0; i < PARTS; i++) {
+        write_range(scratch, parts[i].offset, parts[i].bytes);
+        check_range(scratch, scratch_read, parts[i].offset, parts[i].bytes, 1);
+    }
+    for (size_t way = 0; way < 3; way++)
+        for (size_t i = 0; i < PARTS; i++) {
+            check_range(scratch, ways[way], parts[i].offset, parts[i].bytes, (size_t)parts[i].offset);
+            check_range(scratch, ways[way], parts[i].offset, parts[i].bytes, (size_t)parts[i].offset + 64);
+            if (i % 3 == way) scratch_forget(scratch, parts[i].offset, parts[i].bytes);
+        }
     scratch_free(scratch);
     remove_folder(folder);
 }
 
+// ---- content ----
+
 static void test_round_trip(void **state) {
     (void)state;
     Error error = {0};
-    round_trip(NULL);
-    for (int threads = 1; threads <= 5; threads += 2) {
+    round_trip(NULL, 0);
+    assert_true(atomic_load(&disk.direct_bytes) > 0);
+    for (int threads = 1; threads <= 3; threads += 2) {
         ThreadPool *pool = thread_pool_create(threads, &error);
         assert_non_null(pool);
-        round_trip(pool);
+        round_trip(pool, FILE_BYTES / 4 * (uint64_t)threads);
         thread_pool_free(pool);
     }
 }
@@ -181,242 +89,161 @@ static void test_round_trip(void **state) {
 static void test_interrupted_and_short_calls(void **state) {
     (void)state;
     Error error = {0};
-    interrupted = true;
     ThreadPool *pool = thread_pool_create(3, &error);
-    round_trip(pool);
+    disk.interrupted = true;
+    round_trip(pool, FILE_BYTES / 3);
     thread_pool_free(pool);
+}
+
+// Without O_DIRECT, or with memory that it does not take, or when it fails once: the page cache.
+static void test_without_direct_reading(void **state) {
+    (void)state;
+    static const int codes[] = {EINVAL, EIO};
+    for (int i = 0; i < 2; i++) {
+        disk.direct_fails = codes[i];
+        round_trip(NULL, 0);
+        assert_int_equal(atomic_load(&disk.direct_bytes), 0);
+    }
 }
 
 static void test_beyond_the_end(void **state) {
     (void)state;
-    char *folder = disk_folder();
-    ScratchFile *scratch = create(folder, 100, NULL);
     static const struct {
         uint64_t offset;
         size_t bytes;
     } wrong[] = {{0, 101}, {100, 1}, {101, 0}, {UINT64_MAX, 1}, {1, SIZE_MAX}, {UINT64_MAX, SIZE_MAX}};
-    char memory[128] = {0};
+    char *folder = disk_folder(), memory[128] = {0};
+    ScratchFile *scratch = create(folder, 100, NULL);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         Error error = {0};
         assert_false(scratch_read(scratch, memory, wrong[i].offset, wrong[i].bytes, &error));
         assert_non_null(strstr(error.text, "scratch file"));
         assert_false(scratch_write(scratch, memory, wrong[i].offset, wrong[i].bytes, &error));
+        assert_false(scratch_begin_read(scratch, memory, wrong[i].offset, wrong[i].bytes, &error));
+        assert_false(scratch_end_read(scratch, &error));
         scratch_will_read(scratch, wrong[i].offset, wrong[i].bytes); // advice is cut to the file
         scratch_forget(scratch, wrong[i].offset, wrong[i].bytes);
     }
     for (size_t i = 0; i < sizeof memory; i++) assert_int_equal(memory[i], 0);
     scratch_free(scratch);
     scratch = create(folder, 0, NULL);
-    check_range(scratch, 0, 0);
+    scratch_keep(scratch, 0);
+    check_range(scratch, begin_and_end, 0, 0, 0);
     scratch_free(scratch);
     scratch_free(NULL);
     remove_folder(folder);
 }
 
-// The unnamed file's descriptor, which nothing else tells: the newest one.
-static int newest_file(void) {
-    int file = dup(0);
-    close(file);
-    return file - 1;
-}
+// ---- reading ahead and the page cache ----
 
-static size_t pages_in_memory(int file, size_t offset, size_t bytes) {
+static size_t bytes_in_memory(uint64_t offset, size_t bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), count = bytes / page, found = 0;
     unsigned char *present = malloc(count);
-    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, file, (off_t)offset);
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, newest_file(), (off_t)offset);
     assert_true(present && map != MAP_FAILED);
     assert_int_equal(mincore(map, bytes, present), 0);
     for (size_t i = 0; i < count; i++) found += present[i] & 1;
     munmap(map, bytes);
     free(present);
-    return found;
+    return found * page;
 }
 
-// All of the range is read ahead without anyone reading it, and is forgotten again.
+// A written file of `bytes`; NULL where the file system keeps in memory what it is told to forget.
+static ScratchFile *create_forgettable(const char *folder, size_t bytes) {
+    ScratchFile *scratch = create(folder, bytes, NULL);
+    write_range(scratch, 0, bytes);
+    scratch_forget(scratch, 0, bytes);
+    if (!bytes_in_memory(0, bytes)) return scratch;
+    print_message("[  note  ] this file system keeps what it is told to forget: the page cache is not looked at\n");
+    scratch_free(scratch);
+    return NULL;
+}
+
+// All of the range is read ahead without anyone reading it, nothing else is, and it is forgotten again.
 static void test_will_read(void **state) {
     (void)state;
-    size_t bytes = 10 * PIECE, page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t bytes = 10 * PIECE, most = bytes / 10 * 9; // of what is read ahead the kernel may take some again
     char *folder = disk_folder();
-    ScratchFile *scratch = create(folder, 2 * bytes, NULL);
-    int file = newest_file();
-    for (uint64_t offset = 0; offset < 2 * bytes; offset += bytes) write_range(scratch, offset, bytes);
-    scratch_forget(scratch, 0, 2 * bytes);
-    if (pages_in_memory(file, 0, 2 * bytes)) {
-        print_message("[  note  ] this file system keeps what it is told to forget: reading ahead is not looked at\n");
-    } else {
+    ScratchFile *scratch = create_forgettable(folder, 2 * bytes);
+    if (scratch) {
         scratch_will_read(scratch, bytes / 2, bytes);
-        size_t found = 0;
-        for (int wait = 0; wait < 1000 && found < bytes / page; wait++) {
-            usleep(10000);
-            found = pages_in_memory(file, bytes / 2, bytes);
-        }
-        assert_int_equal(found, bytes / page);
-        assert_int_equal(pages_in_memory(file, 0, bytes / 4), 0);
-        scratch_forget(scratch, bytes / 2, bytes);
-        assert_int_equal(pages_in_memory(file, bytes / 2, bytes), 0);
+        for (int wait = 0; wait < 1000 && bytes_in_memory(bytes / 2, bytes) < most; wait++) usleep(10000);
+        assert_true(bytes_in_memory(bytes / 2, bytes) >= most);
+        assert_int_equal(bytes_in_memory(0, bytes / 4), 0);
+        check_range(scratch, scratch_read, bytes / 2, bytes / 2, 0);
+        assert_int_equal(atomic_load(&disk.direct_bytes), 0); // it lay in memory already
+        assert_int_equal(bytes_in_memory(bytes / 2, bytes / 2), 0);
+        scratch_forget(scratch, bytes, bytes);
+        assert_int_equal(bytes_in_memory(0, 2 * bytes), 0);
+        scratch_will_read(scratch, 0, 2 * bytes);
     }
-    for (uint64_t offset = 0; offset < 2 * bytes; offset += bytes / 2) { // each half while it is being read ahead
-        for (int again = 0; again < 20; again++) scratch_will_read(scratch, offset, bytes / 2);
-        check_range(scratch, offset + 3, bytes / 2 - 3);
-        scratch_forget(scratch, offset, bytes / 2);
-    }
-    scratch_will_read(scratch, 0, 2 * bytes);
     scratch_free(scratch); // in the middle of it
     remove_folder(folder);
 }
 
-// The file has no name, no program that is started inherits it, and it leaves no descriptor.
-static void test_leaves_nothing(void **state) {
+// No more than is to be kept stays in memory, and (the kernel may take some) not much less, spread over the file,
+// whichever way it was written and read.
+static void test_keep(void **state) {
     (void)state;
-    char *folder = disk_folder(), **names;
-    size_t count;
-    Error error = {0};
-    int before = open_files();
-    for (int i = 0; i < 20; i++) {
-        ScratchFile *scratch = create(folder, PIECE, NULL);
-        assert_true(open_files() == before + 1);
-        assert_true(fcntl(newest_file(), F_GETFD) & FD_CLOEXEC);
-        check(directory_list(folder, &names, &count, &error), &error);
-        assert_int_equal(count, 0);
-        names_free(names, count);
-        scratch_free(scratch);
-        assert_null(scratch_create("/nowhere/at/all", PIECE, NULL, &error));
-        assert_null(scratch_create(folder, INT64_MAX, NULL, &error));
-        fallocate_fails = EIO;
-        assert_null(scratch_create(folder, PIECE, NULL, &error));
-        fallocate_fails = 0;
-        assert_int_equal(open_files(), before);
-    }
-    remove_folder(folder);
-}
-
-// Where a file system cannot set space aside, the space is taken all the same.
-static void test_without_fallocate(void **state) {
-    (void)state;
+    size_t bytes = 8 * PIECE;
     char *folder = disk_folder();
-    static const int codes[] = {EOPNOTSUPP, ENOSYS};
-    for (int i = 0; i < 2; i++) {
-        fallocate_fails = codes[i];
-        ScratchFile *scratch = create(folder, 2 * PIECE + 5, NULL);
-        struct stat status;
-        assert_int_equal(fstat(newest_file(), &status), 0);
-        assert_int_equal(status.st_size, 2 * PIECE + 5);
-        assert_true((uint64_t)status.st_blocks * 512 >= 2 * PIECE);
-        write_range(scratch, 1, 2 * PIECE);
-        check_range(scratch, 1, 2 * PIECE);
-        scratch_free(scratch);
-    }
-    remove_folder(folder);
-}
-
-static void check_refused(const char *folder, uint64_t bytes, const char *text) {
-    Error error = {0};
-    assert_null(scratch_create(folder, bytes, NULL, &error));
-    if (!strstr(error.text, text)) fail_msg("\"%s\" is not in: %s", text, error.text);
-    assert_non_null(strstr(error.text, folder));
-    assert_non_null(strstr(error.hint, "scratch_dir"));
-}
-
-static void test_folders_that_cannot_be_used(void **state) {
-    (void)state;
-    char *folder = disk_folder(), *file = write_text(folder, "file", "x");
-    check_refused("/nowhere/at/all", 10, "no such folder");
-    check_refused(file, 10, "not a folder");
-    check_refused(folder, (uint64_t)1 << 62, "are missing");
-    check_refused("/proc/self", 10, "");
-    if (geteuid() != 0) {
-        assert_int_equal(chmod(folder, 0555), 0);
-        check_refused(folder, 10, "Permission denied");
-        assert_int_equal(chmod(folder, 0755), 0);
-    }
-    free(file);
-    remove_folder(folder);
-}
-
-// A disk that fills up although it looked large enough: at creation, or while it is written.
-static void test_disk_faults(void **state) {
-    (void)state;
-    char *folder = disk_folder();
-    Error error = {0};
-    unsigned char *data = calloc(3, PIECE);
-    fallocate_fails = ENOSPC;
-    assert_null(scratch_create(folder, PIECE, NULL, &error));
-    assert_non_null(strstr(error.text, "No space left"));
-    assert_non_null(strstr(error.text, folder));
-    fallocate_fails = EOPNOTSUPP;
-    write_fails = ENOSPC;
-    atomic_store(&calls_before_failure, 2);
-    assert_null(scratch_create(folder, 5 * PIECE, NULL, &error));
-    assert_non_null(strstr(error.text, "No space left"));
-    fallocate_fails = write_fails = 0;
-    ThreadPool *pool = thread_pool_create(2, &error);
-    ScratchFile *scratch = create(folder, 3 * PIECE, pool);
-    for (int good = 0; good < 3; good++) {
-        write_fails = read_fails = EIO;
-        atomic_store(&calls_before_failure, good);
-        assert_false(scratch_write(scratch, data, 0, 3 * PIECE, &error));
-        assert_non_null(strstr(error.text, "cannot write the scratch file"));
-        assert_non_null(strstr(error.hint, "scratch_dir"));
-        atomic_store(&calls_before_failure, good);
-        assert_false(scratch_read(scratch, data, 0, 3 * PIECE, &error));
-        assert_non_null(strstr(error.text, "cannot read the scratch file"));
-        write_fails = read_fails = 0;
-    }
-    write_range(scratch, 0, 3 * PIECE); // it is still usable
-    check_range(scratch, 0, 3 * PIECE);
-    assert_int_equal(ftruncate(newest_file(), 5), 0);
-    assert_false(scratch_read(scratch, data, 0, 3 * PIECE, &error)); // and ends where the file does
+    ScratchFile *scratch = create_forgettable(folder, bytes);
+    static ReadRange *const ways[] = {scratch_read, begin_and_end, announce_and_read, NULL};
+    for (size_t quarters = 0; scratch && quarters <= 5; quarters++)
+        for (int way = 0; way < 4; way++) {
+            scratch_forget(scratch, 0, bytes);
+            scratch_keep(scratch, quarters * bytes / 4);
+            if (!ways[way])
+                write_range(scratch, 0, bytes);
+            else
+                check_range(scratch, ways[way], 0, bytes, 0);
+            for (uint64_t offset = 0; offset < bytes; offset += PIECE)
+                assert_in_range(bytes_in_memory(offset, PIECE), quarters < 4 ? quarters * PIECE / 8 : PIECE / 2,
+                                quarters < 4 ? quarters * PIECE / 4 : PIECE);
+        }
     scratch_free(scratch);
-    thread_pool_free(pool);
+    remove_folder(folder);
+}
+
+// The thread alone reads what has begun; one reading at a time; none outlives the file.
+static void test_begin_read(void **state) {
+    (void)state;
+    size_t bytes = 6 * PIECE;
+    char *folder = disk_folder();
+    unsigned char *data = aligned_alloc(SCRATCH_ALIGN, bytes);
+    ScratchFile *scratch = create(folder, bytes, NULL);
+    Error error = {0};
+    write_range(scratch, 0, bytes);
+    memset(data, 0, bytes);
+    check(scratch_begin_read(scratch, data, 0, bytes, &error), &error);
+    assert_false(scratch_begin_read(scratch, data, 0, 1, &error));
+    for (int wait = 0; wait < 1000 && atomic_load(&scratch->begun.next) < scratch->begun.pieces; wait++) usleep(10000);
+    assert_true(atomic_load(&scratch->begun.next) >= scratch->begun.pieces);
+    check(scratch_end_read(scratch, &error), &error);
+    for (size_t i = 0; i < bytes; i++) assert_int_equal(data[i], byte_at(i));
+    assert_false(scratch_end_read(scratch, &error));
+    for (int i = 0; i < 10; i++) {
+        check(scratch_begin_read(scratch, data, 0, bytes, &error), &error);
+        usleep((useconds_t)i * 300);
+        scratch_free(scratch);
+        memset(data, 1, bytes);
+        scratch = create(folder, bytes, NULL);
+    }
+    for (size_t i = 0; i < bytes; i++) assert_int_equal(data[i], 1);
+    scratch_free(scratch);
     free(data);
     remove_folder(folder);
 }
 
-static void test_limit_on_file_size(void **state) {
-    (void)state;
-    char *folder = disk_folder();
-    Error error = {0};
-    struct rlimit before, limit;
-    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    limit = (struct rlimit){PIECE, before.rlim_max};
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-    ScratchFile *scratch = scratch_create(folder, 2 * PIECE, NULL, &error);
-    setrlimit(RLIMIT_FSIZE, &before);
-    signal(SIGXFSZ, handler);
-    assert_null(scratch);
-    assert_non_null(strstr(error.text, folder));
-    assert_non_null(strstr(error.hint, "ulimit"));
-    remove_folder(folder);
-}
-
-static void test_memory_is_no_disk(void **state) {
-    (void)state;
-    char *folder = make_folder();
-    if (mount("tmpfs", folder, "tmpfs", 0, "size=4m") == 0) {
-        check_refused(folder, 8 << 20, "4.0 MiB are missing");
-        check_refused(folder, 1 << 20, "in memory");
-        assert_int_equal(umount(folder), 0);
-        remove_folder(folder);
-    } else {
-        remove_folder(folder);
-        print_message("[  note  ] no tmpfs could be mounted: a full one is not looked at\n");
-        skip();
-    }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_round_trip, reset),
-        cmocka_unit_test_setup(test_interrupted_and_short_calls, reset),
-        cmocka_unit_test_setup(test_beyond_the_end, reset),
-        cmocka_unit_test_setup(test_will_read, reset),
-        cmocka_unit_test_setup(test_leaves_nothing, reset),
-        cmocka_unit_test_setup(test_without_fallocate, reset),
-        cmocka_unit_test_setup(test_folders_that_cannot_be_used, reset),
-        cmocka_unit_test_setup(test_disk_faults, reset),
-        cmocka_unit_test_setup(test_limit_on_file_size, reset),
-        cmocka_unit_test_setup(test_memory_is_no_disk, reset),
+        cmocka_unit_test_setup(test_round_trip, use_good_disk),
+        cmocka_unit_test_setup(test_interrupted_and_short_calls, use_good_disk),
+        cmocka_unit_test_setup(test_without_direct_reading, use_good_disk),
+        cmocka_unit_test_setup(test_beyond_the_end, use_good_disk),
+        cmocka_unit_test_setup(test_will_read, use_good_disk),
+        cmocka_unit_test_setup(test_keep, use_good_disk),
+        cmocka_unit_test_setup(test_begin_read, use_good_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
