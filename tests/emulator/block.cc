@@ -47,9 +47,14 @@ uint32_t next_random(uint64_t &state) {
 
 // ---- which thread runs next ----------------------------------------------------------------------------------------
 
+void warp_ready(int warp, uint32_t lanes) {
+    if (lanes == 0) return;
+    block.ready[warp] |= lanes;
+    block.ready_warps |= 1u << warp;
+}
+
 void thread_ready(int id) {
-    block.ready[id / WARP_SIZE] |= 1u << id % WARP_SIZE;
-    block.ready_warps |= 1u << id / WARP_SIZE;
+    warp_ready(id / WARP_SIZE, 1u << id % WARP_SIZE);
 }
 
 static int highest(uint32_t bits) {

@@ -72,6 +72,7 @@ void block_run(uint3 index); // of block.launch and block.call
 // The running thread waits until something makes it ready.
 void thread_wait();
 void thread_ready(int id);
+void warp_ready(int warp, uint32_t lanes); // these of its threads
 
 // Ends the running launch where it is, with a CUDA error that stays.
 [[noreturn]] void abandon_launch(cudaError_t error);

@@ -3,13 +3,16 @@
 #include "card.h"
 #include "checker.h"
 #include "emulator.h"
+#include "library.h"
 #include "memory.h"
 #include "report.h"
 #include "streams.h"
+#include <sys/mman.h>
 
 namespace emulator {
 
 static long allocations;
+static size_t pinned_limit = SIZE_MAX;
 
 enum class Home { DEVICE, PINNED, PAGEABLE };
 
@@ -105,6 +108,11 @@ static cudaError_t fill(void *memory, int value, size_t bytes, cudaStream_t stre
 
 using namespace emulator;
 
+void emulator_pinned_limit(size_t bytes) {
+    Lock lock;
+    pinned_limit = bytes;
+}
+
 long emulator_allocations(void) {
     return allocations;
 }
@@ -119,11 +127,16 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
     *memory = nullptr;
     if (bytes == 0) return result(cudaSuccess);
     bool room = device_memory.allocated <= card_memory() && bytes <= card_memory() - device_memory.allocated;
-    OpenDevice open;
     if (room) *memory = device_memory.allocate(bytes);
     if (!*memory) return result(cudaErrorMemoryAllocation);
     checker_allocated(*memory, bytes);
     return result(cudaSuccess);
+}
+
+cudaError_t emulator::library_reserve(void **memory, size_t bytes) {
+    cudaError_t status = cudaMalloc(memory, bytes);
+    if (status == cudaSuccess) madvise(*memory, bytes, MADV_DONTNEED);
+    return status;
 }
 
 // Waits for all work, as a card does.
@@ -144,7 +157,8 @@ cudaError_t cudaFree(void *memory) {
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
     Lock lock;
     allocations++;
-    *memory = bytes > 0 ? pinned_memory.allocate(bytes) : nullptr;
+    bool room = pinned_memory.allocated <= pinned_limit && bytes <= pinned_limit - pinned_memory.allocated;
+    *memory = bytes > 0 && room ? pinned_memory.allocate(bytes) : nullptr;
     return result(bytes > 0 && !*memory ? cudaErrorMemoryAllocation : cudaSuccess);
 }
 

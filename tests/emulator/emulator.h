@@ -33,6 +33,7 @@ void emulator_quiet(bool quiet);
 // Device memory of the card (allocations beyond it fail), the most that was allocated at a time, and how many
 // allocations of device and pinned memory there were so far.
 void emulator_memory_limit(size_t bytes);
+void emulator_pinned_limit(size_t bytes); // of pinned host memory
 size_t emulator_device_peak(void);
 long emulator_allocations(void);
 

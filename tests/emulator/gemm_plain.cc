@@ -12,7 +12,7 @@ struct Gemm {
 
 Gemm *gemm_create(Error *error) {
     Gemm *gemm = new Gemm{};
-    if (cudaMalloc(&gemm->workspace, GEMM_WORKSPACE_BYTES) == cudaSuccess) return gemm;
+    if (emulator::library_reserve(&gemm->workspace, GEMM_WORKSPACE_BYTES) == cudaSuccess) return gemm;
     cudaGetLastError();
     delete gemm;
     error_memory(error, "the work space of matrix products", GEMM_WORKSPACE_BYTES);

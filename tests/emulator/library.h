@@ -11,4 +11,8 @@ cudaError_t enqueue(cudaStream_t stream, const char *name, std::function<void()>
 void library_reads(const void *memory, size_t bytes);
 void library_writes(void *memory, size_t bytes);
 
+// cudaMalloc for work space that the emulation never touches: it is counted, and given no pages, which every opening of
+// device memory would cost time for.
+cudaError_t library_reserve(void **memory, size_t bytes);
+
 } // namespace emulator

@@ -11,6 +11,7 @@ namespace emulator {
 
 MemoryRange device_memory, pinned_memory;
 static int open_count;
+static int key = -1; // the protection key of device memory; -1: the processor or the kernel has none
 
 enum { PAGE = 4096 };
 
@@ -31,6 +32,10 @@ bool MemoryRange::holds(const void *memory, size_t bytes) const {
     return offset <= size && bytes <= size - offset;
 }
 
+bool MemoryRange::has_key() const {
+    return this == &device_memory && key >= 0;
+}
+
 std::string MemoryRange::place_text(const void *memory) const {
     char *at = const_cast<char *>(static_cast<const char *>(memory)), text[80];
     auto after = blocks.upper_bound(at);
@@ -43,18 +48,29 @@ std::string MemoryRange::place_text(const void *memory) const {
     return text;
 }
 
+// With a protection key, opening and closing is one instruction. Without, it is a system call that takes time for every
+// page.
+static void take_key(char *memory) {
+    key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    if (key < 0 || pkey_mprotect(memory, RANGE_BYTES, PROT_READ | PROT_WRITE, key) == 0) return;
+    pkey_free(key);
+    key = -1;
+}
+
 char *MemoryRange::allocate(size_t bytes) {
     if (!base) {
         void *memory = mmap(nullptr, RANGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (memory == MAP_FAILED) return nullptr;
         base = static_cast<char *>(memory);
+        if (this == &device_memory) take_key(base);
     }
     if (blocks.empty() && used > RANGE_BYTES / 2) used = 0;
     size_t room = whole_pages(bytes);
     if (room < bytes || room > RANGE_BYTES - used || RANGE_BYTES - used - room < PAGE) return nullptr;
     char *memory = base + used;
     used += room + PAGE; // a page between neighbours is never opened for long, nor allocated
-    mprotect(memory, room, PROT_READ | PROT_WRITE);
+    if (!has_key()) mprotect(memory, room, PROT_READ | PROT_WRITE);
+    OpenDevice open;
     memset(memory, 0xff, bytes);
     blocks[memory] = bytes;
     allocated += bytes;
@@ -67,7 +83,7 @@ bool MemoryRange::release(void *memory) {
     if (found == blocks.end()) return false;
     allocated -= found->second;
     madvise(memory, whole_pages(found->second), MADV_DONTNEED);
-    mprotect(memory, whole_pages(found->second), PROT_NONE);
+    if (!has_key()) mprotect(memory, whole_pages(found->second), PROT_NONE);
     blocks.erase(found);
     return true;
 }
@@ -99,17 +115,20 @@ static void watch_faults() {
     if (!(previous.sa_flags & SA_SIGINFO) || previous.sa_sigaction != on_fault) chained = previous;
 }
 
-static void protect_device(int protection) {
-    if (device_memory.used > 0) mprotect(device_memory.base, device_memory.used, protection);
+static void open_device(bool open) {
+    if (key >= 0)
+        pkey_set(key, open ? 0 : PKEY_DISABLE_ACCESS);
+    else if (device_memory.used > 0)
+        mprotect(device_memory.base, device_memory.used, open ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 OpenDevice::OpenDevice() {
-    if (open_count++ == 0) protect_device(PROT_READ | PROT_WRITE);
+    if (open_count++ == 0) open_device(true);
 }
 
 OpenDevice::~OpenDevice() {
     if (--open_count > 0) return;
-    protect_device(PROT_NONE);
+    open_device(false);
     watch_faults();
 }
 

@@ -23,6 +23,7 @@ struct MemoryRange {
     std::string place_text(const void *memory) const; // "byte 12 of 256 allocated", for messages
     char *allocate(size_t bytes);                     // null when the addresses are used up
     bool release(void *memory);                       // false when it is not an allocation
+    bool has_key() const;                             // it is closed by a protection key, whatever its pages say
 };
 
 constexpr size_t RANGE_BYTES = 16ull << 30;

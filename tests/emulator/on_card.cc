@@ -24,6 +24,8 @@ void emulator_quiet(bool) {
 }
 void emulator_memory_limit(size_t) {
 }
+void emulator_pinned_limit(size_t) {
+}
 size_t emulator_device_peak(void) {
     return 0;
 }

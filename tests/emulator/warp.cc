@@ -105,12 +105,12 @@ static float high_half(uint32_t bits) {
     return emulator_bits<float>(bits & 0xffff0000u);
 }
 
-typedef float Row __attribute__((vector_size(8 * sizeof(float)))); // 8 columns
+typedef float Quad __attribute__((vector_size(4 * sizeof(float)))); // 4 columns: what every processor adds at once
 
 // d += A B; the layout of the fragments is described in kernels/cuda/ptx.cuh.
 static void do_multiply(Thread *lanes) {
     float a[16][16];
-    Row b[16], c[16];
+    Quad b[16][2], c[16][2];
     for (int i = 0; i < WARP_SIZE; i++) {
         const Visit *visit = lanes[i].visit;
         int row = i / 4, column = i % 4 * 2;
@@ -122,17 +122,25 @@ static void do_multiply(Thread *lanes) {
         }
         for (int half = 0; half < 2; half++) {
             uint32_t bits = static_cast<uint32_t>(visit->value >> 32 * half);
-            b[column + 8 * half][row] = low_half(bits);
-            b[column + 8 * half + 1][row] = high_half(bits);
+            b[column + 8 * half][row / 4][row % 4] = low_half(bits);
+            b[column + 8 * half + 1][row / 4][row % 4] = high_half(bits);
         }
         const float *d = static_cast<const float *>(visit->registers);
-        for (int q = 0; q < 4; q++) c[row + q / 2 * 8][column + q % 2] = d[q];
+        for (int q = 0; q < 4; q++) c[row + q / 2 * 8][column / 4][column % 4 + q % 2] = d[q];
     }
-    for (int row = 0; row < 16; row++)
-        for (int k = 0; k < 16; k++) c[row] += a[row][k] * b[k];
+    for (int row = 0; row < 16; row++) {
+        Quad left = c[row][0], right = c[row][1];
+        for (int k = 0; k < 16; k++) {
+            left += a[row][k] * b[k][0];
+            right += a[row][k] * b[k][1];
+        }
+        c[row][0] = left;
+        c[row][1] = right;
+    }
     for (int i = 0; i < WARP_SIZE; i++) {
+        int row = i / 4, column = i % 4 * 2;
         float *d = static_cast<float *>(lanes[i].visit->registers);
-        for (int q = 0; q < 4; q++) d[q] = c[i / 4 + q / 2 * 8][i % 4 * 2 + q % 2];
+        for (int q = 0; q < 4; q++) d[q] = c[row + q / 2 * 8][column / 4][column % 4 + q % 2];
     }
 }
 
@@ -172,32 +180,34 @@ static void do_meeting(Thread *lanes, const Visit &visit, int warp) {
     }
 }
 
-// Waits for the other lanes of the mask; on return the visit's result is there.
-static void meet(Visit &visit) {
-    int lane = running->id % WARP_SIZE, warp = running->id / WARP_SIZE;
-    Thread *lanes = block.threads + warp * WARP_SIZE, *thread = running;
-    if (!(visit.mask >> lane & 1)) {
-        report("warp-mask", "lane %d is not in its own mask %08x, at %s", lane, visit.mask,
-               place_text(visit.place).c_str());
-        visit.mask |= 1u << lane;
-    }
-    thread->visit = &visit;
-    block.arrived[warp] |= 1u << lane;
-    if ((block.arrived[warp] & visit.mask) != visit.mask) {
-        thread_wait();
-        return;
-    }
+// All lanes of the mask are here: does what they have met for, and wakes them.
+__attribute__((noinline)) static void complete_meeting(const Visit &visit, int lane, int warp) {
+    Thread *lanes = block.threads + warp * WARP_SIZE;
     check_agreement(lanes, visit, lane);
     do_meeting(lanes, visit, warp);
     block.arrived[warp] &= ~visit.mask;
-    for (Lanes rest(visit.mask); rest.any(); rest.next()) {
-        lanes[rest.lane()].visit = nullptr;
-        if (rest.lane() != lane) thread_ready(warp * WARP_SIZE + rest.lane());
-    }
+    for (Lanes rest(visit.mask); rest.any(); rest.next()) lanes[rest.lane()].visit = nullptr;
+    warp_ready(warp, visit.mask & ~(1u << lane));
     if (thread_order == THREADS_RANDOM) {
-        thread_ready(thread->id);
+        thread_ready(warp * WARP_SIZE + lane);
         thread_wait();
     }
+}
+
+// Waits for the other lanes of the mask; on return the visit's result is there.
+static inline void meet(Visit &visit) {
+    unsigned id = static_cast<unsigned>(running->id), lane = id % WARP_SIZE, warp = id / WARP_SIZE;
+    if (!(visit.mask >> lane & 1)) {
+        report("warp-mask", "lane %u is not in its own mask %08x, at %s", lane, visit.mask,
+               place_text(visit.place).c_str());
+        visit.mask |= 1u << lane;
+    }
+    running->visit = &visit;
+    block.arrived[warp] |= 1u << lane;
+    if ((block.arrived[warp] & visit.mask) != visit.mask)
+        thread_wait();
+    else
+        complete_meeting(visit, static_cast<int>(lane), static_cast<int>(warp));
 }
 
 static Visit visit_of(Meeting kind, unsigned mask, Place place) {
