@@ -4,7 +4,7 @@
 // has been read leaves the page cache at once, unless scratch_keep says how much may stay, so that reading never takes
 // memory from anyone, and a control group (container) smaller than the file does not fill with its pages.
 //
-// Reading is fastest (O_DIRECT: no copy, no page cache, a tenth of the processor time) where `offset` in the file and
+// Reading is fastest (O_DIRECT: no copy, no page cache, a quarter of the processor time) where `offset` in the file and
 // the address `to` leave the same remainder by SCRATCH_ALIGN, both best 0. Everything else works as well.
 //
 // With a pool, scratch_read, scratch_write and scratch_end_read are loops of it: for the thread that has the pool,

@@ -4,16 +4,19 @@
 #include "cli/setup.h"
 #include "train/trainer.h"
 
+#define BENCH_STEPS_MOST 50
+
 // One optimizer step, by device events.
 typedef struct StepTimes {
     int64_t steps;              // that were timed, after some to warm up
     double median, least, most; // seconds, from one step's start to the next one's
     double phases[PHASE_COUNT]; // seconds of the median step; they add up to it
     double first_loss, last_loss;
-    uint64_t memory_before; // in use before the trainer took its arenas; see Backend.memory_in_use
-    uint64_t memory;        // and after the last step
-    uint64_t arenas;        // bytes that the trainer took of its arenas, as far as memory counts them
-    uint64_t updated;       // bytes that zeroing, norm and AdamW read and write in a step
+    double losses[BENCH_STEPS_MOST]; // [steps] with max_steps
+    uint64_t memory_before;          // in use before the trainer took its arenas; see Backend.memory_in_use
+    uint64_t memory;                 // and after the last step
+    uint64_t arenas;                 // bytes that the trainer took of its arenas, as far as memory counts them
+    uint64_t updated;                // bytes that zeroing, norm and AdamW read and write in a step
 } StepTimes;
 
 // What the processor does with the same work outside of a step, and with work that suits it.

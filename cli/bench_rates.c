@@ -47,10 +47,10 @@ static bool time_library(Bench *bench, Error *error) {
     for (int64_t m = 0; m < bench->count; m++) {
         const MicroBatch *batch = &bench->batches[m];
         add_works(list, &length, works, gemm_works(&bench->config, method.activated, batch, sizes->chunk, works));
-        int again = gemm_works_again(&bench->config, batch, sizes->keep, works);
+        int again = gemm_works_again(&bench->config, batch, sizes, works);
         for (int i = 0; i < again; i++) r->executed += gemm_flops(&works[i]);
         r->needed += attention_flops(&bench->config, batch);
-        r->executed += attention_flops_executed(&bench->config, batch, sizes->keep, b);
+        r->executed += attention_flops_executed(&bench->config, batch, sizes, b);
     }
     for (int64_t i = 0; good && i < length; i++) {
         double once = 0;

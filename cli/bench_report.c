@@ -1,9 +1,10 @@
 // bench_report.c - what was measured, as lines or JSON. Every rate is made here from FLOP, bytes and seconds.
 #include "cli/bench.h"
 #include "cli/report.h"
+#include <stdio.h>
 
 static void report_run(Report *report, const Bench *bench) {
-    static const char *const keeps[] = {[KEEP_INPUT] = "true", [KEEP_ATTENTION] = "mlp", [KEEP_ALL] = "false"};
+    char keeps[PLAN_CHECKPOINTING_SIZE];
     const TrainSettings *train = &bench->options.train;
     bool lisa = train->finetuning_type == METHOD_LISA;
     int64_t tokens = 0, targets = 0, sequences = 0;
@@ -18,7 +19,8 @@ static void report_run(Report *report, const Bench *bench) {
     report_text(report, "finetuning_type", lisa ? "lisa" : "full");
     if (lisa) report_integer(report, "lisa_activated_layers", train->lisa_activated_layers);
     report_number(report, "max_grad_norm", train->max_grad_norm);
-    report_text(report, "gradient_checkpointing", keeps[bench->plan.sizes.keep]);
+    report_integer(report, "optim_bits", train->optim_bits == OPTIM_BITS_16 ? 16 : 32);
+    report_text(report, "gradient_checkpointing", plan_checkpointing(&bench->plan, bench->config.layers, keeps));
     report_integer(report, "sequences", sequences);
     report_integer(report, "tokens", tokens);
     report_integer(report, "targets", targets);
@@ -61,13 +63,30 @@ static void report_rates(Report *report, const Bench *bench) {
     report_number(report, "update_gigabytes_per_second", (double)times->updated / times->phases[PHASE_UPDATE] * 1e-9);
 }
 
+// What the plan had chosen and foretold.
+static void report_plan(Report *report, const Bench *bench) {
+    const Plan *plan = &bench->plan;
+    report_integer(report, "micro_batch_tokens", plan->sizes.tokens);
+    report_integer(report, "sweep_micro_batches", plan->sizes.sweep);
+    report_integer(report, "layers_resident", bench->config.layers - plan->store.streamed);
+    if (!bench->backend->unified) report_number(report, "planned_step_seconds", plan->estimate.seconds);
+    if (bench->options.train.max_steps <= 0) return;
+    json_t *losses = json_array(); // as text, to the last bit
+    for (int64_t step = 0; step < bench->times.steps; step++) {
+        char text[32];
+        snprintf(text, sizeof text, "%.17g", bench->times.losses[step]);
+        json_array_append_new(losses, json_string(text));
+    }
+    report_value(report, "losses", losses);
+}
+
 static void report_memory(Report *report, const Bench *bench) {
     const StepTimes *times = &bench->times;
     const Plan *plan = &bench->plan;
-    uint64_t planned = plan->device_bytes + (bench->backend->unified ? plan->host_bytes : 0);
+    uint64_t planned = plan->device_bytes + (bench->backend->unified ? plan->pinned_bytes + plan->host_bytes : 0);
     report_bytes(report, "planned", planned);
     report_bytes(report, "arenas", times->arenas);
-    report_bytes(report, "workspace", plan->workspace_bytes);
+    report_bytes(report, "workspace", bench->backend->workspace_bytes);
     report_bytes(report, "memory_before", times->memory_before);
     report_bytes(report, "memory", times->memory);
     report_number(report, "memory_share_of_plan",
@@ -80,6 +99,7 @@ bool bench_report(const Bench *bench, Error *error) {
     report_run(&report, bench);
     report_phases(&report, bench->times.phases);
     report_rates(&report, bench);
+    report_plan(&report, bench);
     report_memory(&report, bench);
     return report_print(&report, bench->options.json, error);
 }

@@ -9,7 +9,6 @@
 #define WARM_STEPS   10
 #define SECONDS      4.0
 #define STEPS_LEAST  5
-#define STEPS_MOST   50
 #define MADE_LENGTHS 220 // examples of 40 to so many tokens
 
 // ---- the batch ----
@@ -88,7 +87,9 @@ static bool take_reports(Bench *bench, int64_t behind, Error *error) {
     while (trainer_owed(&bench->trainer) > behind) {
         if (!trainer_report(&bench->trainer, &report, error)) return false;
         if (report.skipped) return error_set(error, "the loss or the gradient's norm is not finite");
-        if (bench->trainer.reports.reported == 1) bench->times.first_loss = report.loss;
+        int64_t step = bench->trainer.reports.reported - 1;
+        if (step == 0) bench->times.first_loss = report.loss;
+        if (step < BENCH_STEPS_MOST) bench->times.losses[step] = report.loss;
         bench->times.last_loss = report.loss;
     }
     return true;
@@ -103,14 +104,24 @@ static bool one_step(Bench *bench, Error *error) {
            take_reports(bench, bench->backend->unified ? 0 : STEPS_IN_FLIGHT - 1, error);
 }
 
+// So many steps as were asked for, the first one included: for comparing runs by their losses.
+static bool run_given_steps(Bench *bench, int64_t steps, Error *error) {
+    StepTimes *times = &bench->times;
+    for (; times->steps < steps && times->steps < BENCH_STEPS_MOST; times->steps++)
+        if (!one_step(bench, error)) return false;
+    phase_step(&bench->clock);
+    return take_reports(bench, 0, error);
+}
+
 static bool run_steps(Bench *bench, Error *error) {
     StepTimes *times = &bench->times;
     double started = clock_seconds();
+    if (bench->options.train.max_steps > 0) return run_given_steps(bench, bench->options.train.max_steps, error);
     for (int step = 0; step == 0 || (step < WARM_STEPS && clock_seconds() - started < WARM_SECONDS); step++)
         if (!one_step(bench, error)) return false;
     phase_clock_clear(&bench->clock);
     started = clock_seconds();
-    while (times->steps < STEPS_LEAST || (times->steps < STEPS_MOST && clock_seconds() - started < SECONDS)) {
+    while (times->steps < STEPS_LEAST || (times->steps < BENCH_STEPS_MOST && clock_seconds() - started < SECONDS)) {
         if (!one_step(bench, error)) return false;
         times->steps++;
     }
@@ -120,7 +131,7 @@ static bool run_steps(Bench *bench, Error *error) {
 
 static bool read_clock(Bench *bench, Error *error) {
     StepTimes *times = &bench->times;
-    double phases[STEPS_MOST][PHASE_COUNT], totals[STEPS_MOST] = {0}, sorted[STEPS_MOST];
+    double phases[BENCH_STEPS_MOST][PHASE_COUNT], totals[BENCH_STEPS_MOST] = {0}, sorted[BENCH_STEPS_MOST];
     for (int64_t step = 0; step < times->steps; step++) {
         if (!phase_clock_read(&bench->clock, step, phases[step], error)) return false;
         for (int phase = 0; phase < PHASE_COUNT; phase++) totals[step] += phases[step][phase];
@@ -137,17 +148,20 @@ static bool read_clock(Bench *bench, Error *error) {
 
 // Zeroing writes a gradient, the norm reads it, AdamW reads it and reads and writes weight, low bits, m and v.
 static uint64_t updated_bytes(const ActiveSet *active) {
-    uint64_t elements = 0;
-    for (int i = 0; i < active->slot_count; i++) elements += (uint64_t)active->slots[i].elements;
-    return elements * (3 * sizeof(float) + 2 * (sizeof(bf16) + sizeof(int16_t) + 2 * sizeof(float)));
+    uint64_t bytes = 0;
+    for (int i = 0; i < active->slot_count; i++) {
+        const Slot *slot = &active->slots[i];
+        bytes += (uint64_t)slot->elements *
+                 (3 * sizeof(float) + 2 * (sizeof(bf16) + sizeof(int16_t) + 2 * slot->moment_size));
+    }
+    return bytes;
 }
 
 static bool fill_weights(Bench *bench, Error *error) {
     if (!bench->options.random_weights)
         return setup_load(bench->setup.source ? bench->setup.source : bench->source, &bench->trainer.store,
                           bench->backend, error);
-    model_random_weights(&bench->config, &bench->trainer.store, bench->options.train.seed);
-    return true;
+    return model_random_weights(&bench->config, &bench->trainer.store, bench->options.train.seed, error);
 }
 
 bool bench_steps(Bench *bench, Error *error) {
@@ -155,14 +169,14 @@ bool bench_steps(Bench *bench, Error *error) {
     Trainer *trainer = &bench->trainer;
     StepTimes *times = &bench->times;
     times->memory_before = b->memory_in_use(b);
-    if (!trainer_create(trainer, b, &bench->config, &bench->options.train, &bench->plan, error) ||
+    if (!setup_trainer(&bench->options, &bench->config, b, NULL, &bench->plan, trainer, error) ||
         !fill_weights(bench, error))
         return false;
     phase_clock_create(&bench->clock, b);
     trainer->passes.clock = &bench->clock;
     if (!run_steps(bench, error) || !read_clock(bench, error)) return false;
     times->memory = b->memory_in_use(b);
-    times->arenas = trainer->device.peak + (b->unified ? trainer->host.peak : 0);
+    times->arenas = trainer->device.peak + (b->unified ? trainer->pinned.peak + trainer->host.peak : 0);
     times->updated = updated_bytes(&trainer->active);
     return true;
 }

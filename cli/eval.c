@@ -33,7 +33,7 @@ static bool open_evaluation(Evaluation *job, const Options *options, Error *erro
     return setup_open(&job->setup, options, error) &&
            setup_plan(options, job->setup.config, true, &job->backend, &job->plan, error) &&
            load_data(job, options, error) &&
-           trainer_create(&job->trainer, job->backend, job->setup.config, &options->train, &job->plan, error) &&
+           setup_trainer(options, job->setup.config, job->backend, NULL, &job->plan, &job->trainer, error) &&
            setup_load(job->setup.source, &job->trainer.store, job->backend, error);
 }
 

@@ -8,8 +8,9 @@
 
 // "N", "X", "SIZE", "a|b|c" or the row's own word.
 static bool append_placeholder(Buffer *text, const OptionRow *row, Error *error) {
-    static const char *const words[] = {[VALUE_FLAG] = "true|false", [VALUE_INTEGER] = "N", [VALUE_SEED] = "N",
-                                        [VALUE_NUMBER] = "X",        [VALUE_SIZE] = "SIZE", [VALUE_TEXT] = "TEXT"};
+    static const char *const words[] = {
+        [VALUE_FLAG] = "true|false", [VALUE_INTEGER] = "N",      [VALUE_SEED] = "N",   [VALUE_NUMBER] = "X",
+        [VALUE_SIZE] = "SIZE",       [VALUE_SIZES] = "SIZE,...", [VALUE_TEXT] = "TEXT"};
     if (row->placeholder) return buffer_text(text, row->placeholder, error);
     if (row->type != VALUE_CHOICE) return buffer_text(text, words[row->type], error);
     for (int i = 0; row->choices[i]; i++)

@@ -20,6 +20,9 @@ static const char *const methods[] = {"lisa", "full", NULL};
 static const char *const samplings[] = {"uniform", "cycle", NULL};
 static const char *const schedules[] = {"cosine", "linear", "constant", "constant_with_warmup", NULL};
 static const char *const checkpointings[] = {"auto", "true", "mlp", "false", NULL};
+static const char *const places[] = {"auto", "device", "host", NULL};
+static const char *const stream_sources[] = {"auto", "memory", "file", NULL};
+static const char *const optim_bits[] = {"32", "16", NULL};
 static const char *const strategies[] = {"no", "steps", "epoch", NULL};
 static const char *const export_formats[] = {"gguf", "hf", "delta", NULL};
 static const char *const outtypes[] = {"auto", "bf16", "f16", "q8_0", "q4_0", NULL};
@@ -84,7 +87,7 @@ const OptionRow option_table[] = {
     // ---- length
     {"num_train_epochs", "epochs num_epochs", 0, VALUE_NUMBER, RUN, 0, GROUP_LENGTH, AT(train.num_train_epochs), "3",
      1e-6, 1e9, NULL, NULL, "passes over the data; may be a fraction"},
-    {"max_steps", "iters", 0, VALUE_INTEGER, RUN, 0, GROUP_LENGTH, AT(train.max_steps), "-1", -1, COUNT, NULL, NULL,
+    {"max_steps", "iters", 0, VALUE_INTEGER, RUN | B, 0, GROUP_LENGTH, AT(train.max_steps), "-1", -1, COUNT, NULL, NULL,
      "optimizer steps, instead of epochs; -1: as num_train_epochs says"},
     {"per_device_train_batch_size", "batch_size micro_batch_size", 0, VALUE_INTEGER, RUN | B, 0, GROUP_LENGTH,
      AT(train.per_device_train_batch_size), "1", 1, 1e6, NULL, NULL,
@@ -112,16 +115,45 @@ const OptionRow option_table[] = {
      NULL, "added to the root of the second moment"},
     {"max_grad_norm", NULL, 0, VALUE_NUMBER, RUN | B, 0, GROUP_OPTIMIZER, AT(train.max_grad_norm), "1.0", 0, 1e9, NULL,
      NULL, "the norm of all gradients is clipped to this; 0: never"},
+    {"optim_bits", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_OPTIMIZER, AT(train.optim_bits), "32", 0, 0, optim_bits,
+     NULL, "of AdamW's two moments: 32, exact, or 16, stochastically rounded, in half their memory"},
 
     // ---- memory and speed
     {"gradient_checkpointing", "grad_checkpoint", 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY,
      AT(train.gradient_checkpointing), "auto", 0, 0, checkpointings, NULL,
-     "keep of each layer its input (true), all but the MLP (mlp), everything (false), or as much as fits (auto)"},
+     "keep of each layer its input (true), all but the MLP (mlp) or everything (false); auto: the plan chooses, layer "
+     "by layer"},
     {"micro_batch_tokens", NULL, 0, VALUE_INTEGER, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY,
      AT(train.micro_batch_tokens), "0", 0, 1 << 24, NULL, NULL,
      "tokens that go through a layer at once, a multiple of 128; 0: the plan chooses"},
-    {"memory_limit", NULL, 0, VALUE_SIZE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(memory_limit), "0", 0, LARGEST,
-     NULL, NULL, "memory that the run may take, with a card of the card's; 0: most of what is free"},
+    {"vram", "memory_limit", 0, VALUE_SIZES, COMPUTING, 0, GROUP_MEMORY, AT(vram), "0", 0, LARGEST, NULL, NULL,
+     "memory that the run may take, with a card of the card's; lisa plan takes several, as in 24GiB,8GiB; 0: what is "
+     "free"},
+    {"ram", NULL, 0, VALUE_SIZE, COMPUTING, 0, GROUP_MEMORY, AT(ram), "0", 0, LARGEST, NULL, NULL,
+     "host memory that the run may take beside a card; 0: most of what is free"},
+    {"scratch_dir", NULL, 0, VALUE_TEXT, COMPUTING, 0, GROUP_MEMORY, AT(scratch_dir), NULL, 0, 0, NULL, "FOLDER",
+     "where a scratch file with weights goes that no memory holds; not given: TMPDIR, else /var/tmp"},
+    {"link_speed", NULL, 0, VALUE_NUMBER, RUN, 0, GROUP_MEMORY, AT(link_speed), "0", 0, 1e4, NULL, NULL,
+     "GB/s between host and card, for the plan's estimates; 0: measured, or a typical card's"},
+    {"card_tflops", NULL, 0, VALUE_NUMBER, RUN, 0, GROUP_MEMORY, AT(card_tflops), "0", 0, 1e6, NULL, NULL,
+     "TFLOP/s of the card in bf16 products, for the plan's estimates; 0: measured, or a typical card's"},
+    {"sweep_micro_batches", NULL, 0, VALUE_INTEGER, RUN | B, 0, GROUP_MEMORY, AT(train.sweep_micro_batches), "0", 0,
+     1e6, NULL, NULL, "micro-batches that go through a layer before the next layer; 0: the plan chooses"},
+    {"layers_resident", "n_gpu_layers", 0, VALUE_INTEGER, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY,
+     AT(train.layers_resident), "-1", -1, 512, NULL, NULL,
+     "decoder layers whose weights stay on the device, the others are streamed; -1: the plan chooses"},
+    {"stream_from", NULL, 0, VALUE_CHOICE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(train.stream_from), "auto", 0, 0,
+     stream_sources, NULL, "where the weights of the others are: host memory or a scratch file"},
+    {"layer_inputs", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY, AT(train.layer_inputs), "auto", 0, 0, places,
+     NULL, "where the layers' inputs wait for the backward pass"},
+    {"embedding_state", NULL, 0, VALUE_CHOICE, RUN | COMMAND_EVAL | B, 0, GROUP_MEMORY, AT(train.embedding_state),
+     "auto", 0, 0, places, NULL, "where the embedding and its optimizer state are; host: the CPU updates it"},
+    {"head_state", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY, AT(train.head_state), "auto", 0, 0, places, NULL,
+     "where the head's optimizer state is"},
+    {"layer_state", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY, AT(train.layer_state), "auto", 0, 0, places, NULL,
+     "where the optimizer state of the layers in training is"},
+    {"gradients", NULL, 0, VALUE_CHOICE, RUN | B, 0, GROUP_MEMORY, AT(train.gradients), "auto", 0, 0, places, NULL,
+     "where gradients of head and layers wait until the norm of all is known"},
     {"device", NULL, 0, VALUE_TEXT, COMPUTING, 0, GROUP_MEMORY, AT(device), "auto", 0, 0, NULL, "DEVICE",
      "what computes: cpu, cuda, cuda:<number of the card>; auto: the first NVIDIA card if there is one, else the CPU"},
     {"threads", NULL, 't', VALUE_INTEGER, ALL, 0, GROUP_MEMORY, AT(threads), "0", 0, 1024, NULL, NULL,

@@ -83,6 +83,25 @@ static bool parse_size(uint64_t *bytes, const OptionRow *row, const char *value,
     return true;
 }
 
+static bool parse_sizes(SizeList *list, const OptionRow *row, const char *value, Error *error) {
+    char piece[32];
+    SizeList sizes = {.count = 0};
+    for (const char *at = value;; at++) {
+        size_t length = strcspn(at, ",");
+        if (sizes.count == SIZES_MAX) return error_usage(error, "%s: more than %d sizes", row->name, SIZES_MAX);
+        if (length >= sizeof piece) length = sizeof piece - 1; // no size is so long: it is refused
+        memcpy(piece, at, length);
+        piece[length] = 0;
+        uint64_t bytes;
+        if (!parse_size(&bytes, row, piece, error)) return false;
+        if (bytes > 0) sizes.bytes[sizes.count++] = bytes;
+        at += length;
+        if (*at != ',') break;
+    }
+    *list = sizes;
+    return true;
+}
+
 // A path as a shell would give it: "~/" at its start, or at the start of one in a list, is the home folder.
 static bool expand_home(Buffer *text, const char *value, Error *error) {
     const char *home = getenv("HOME");
@@ -122,6 +141,8 @@ bool option_store(Options *options, const OptionRow *row, const char *value, Err
         return parse_choice(place, row, value, error);
     case VALUE_SIZE:
         return parse_size(place, row, value, error);
+    case VALUE_SIZES:
+        return parse_sizes(place, row, value, error);
     case VALUE_NUMBER:
         if (!parse_number(&number, row, value, error)) return false;
         *(double *)place = number;

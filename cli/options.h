@@ -28,15 +28,25 @@ typedef enum { OUT_AUTO, OUT_BF16, OUT_F16, OUT_Q8_0, OUT_Q4_0 } ExportType;
 
 #define OPTIONS_MAX 96 // rows of the table at most
 
+#define SIZES_MAX 8
+typedef struct SizeList {
+    uint64_t bytes[SIZES_MAX];
+    int count;
+} SizeList;
+
 // Every option's value. Strings are owned by the struct and NULL when not given and without default.
 typedef struct Options {
     DataSettings data;
     TrainSettings train;
     char *model_name_or_path;
-    bool random_weights;   // measure with random weights instead of the model's
-    char *device;          // auto, cpu, cuda or cuda:<number>
-    int64_t threads;       // 0: one per processor
-    uint64_t memory_limit; // bytes that the run may take; 0: most of what is free
+    bool random_weights; // measure with random weights instead of the model's
+    char *device;        // auto, cpu, cuda or cuda:<number>
+    int64_t threads;     // 0: one per processor
+    SizeList vram;       // memory that the run may take, with a card of the card's; empty: most of what is free
+    uint64_t ram;        // bytes of host memory that it may take beside a card; 0: most of what is free
+    double link_speed;   // GB/s between host and card, for estimates; 0: measured, or a typical card's
+    double card_tflops;  // of dense bf16 products in a step, for estimates; 0: likewise
+    char *scratch_dir;   // folder for weights that no memory holds; NULL: see setup_scratch_dir
     int64_t preview_samples;
     char *prompt;
     bool raw; // the prompt is continued, without a template
@@ -59,7 +69,16 @@ typedef struct Options {
 
 // ---- the table
 
-typedef enum { VALUE_FLAG, VALUE_INTEGER, VALUE_SEED, VALUE_NUMBER, VALUE_SIZE, VALUE_TEXT, VALUE_CHOICE } ValueType;
+typedef enum {
+    VALUE_FLAG,
+    VALUE_INTEGER,
+    VALUE_SEED,
+    VALUE_NUMBER,
+    VALUE_SIZE,
+    VALUE_SIZES, // ","-separated; 0, which is the default, is an empty list
+    VALUE_TEXT,
+    VALUE_CHOICE
+} ValueType;
 
 typedef enum {
     GROUP_MODEL,

@@ -1,67 +1,70 @@
-// plan.c - `lisa plan`: what a training run will take of memory, to the byte, without running it.
+// plan.c - `lisa plan`: what a training run will take of memory, to the byte, and about how fast it will be, without
+// running it; also for cards that are not there.
 #include "train/plan.h"
-#include "base/numbers.h"
 #include "cli/command.h"
-#include "cli/report.h"
+#include "cli/plan_show.h"
 #include "cli/setup.h"
+#include "kernels/backends.h"
 #include "model/source.h"
-#include <stdio.h>
+#include <string.h>
 
-static const char *keep_name(LayerKeep keep) {
-    static const char *const names[] = {[KEEP_INPUT] = "true", [KEEP_ATTENTION] = "mlp", [KEEP_ALL] = "false"};
-    return names[keep];
+// With --vram a card is only described: none is touched, and none need be there.
+static Backend *open_backend(const Options *options, Error *error) {
+    bool card = !strncmp(options->device, "cuda", 4) || !strcmp(options->device, "auto");
+    if (options->vram.count > 0 && card) return backend_cuda_describe(error);
+    return backend_open(options->device, (int)options->threads, error);
 }
 
-static void print_row(const char *name, uint64_t device, uint64_t host) {
-    char device_size[16], host_size[16];
-    uint64_t both = device + host;
-    printf("%-32s %12s %12s %16llu\n", name, device ? format_bytes(device_size, device) : "-",
-           host ? format_bytes(host_size, host) : "-", (unsigned long long)both);
+// The data's lengths, where a data set is named and the model has a tokenizer to measure them with.
+static bool load_data(const Options *options, Setup *setup, TrainingData *data, Error *error) {
+    Error ignored;
+    if (!options->data.dataset || !setup_open(setup, options, &ignored)) return true;
+    ThreadPool *threads = thread_pool_create((int)options->threads, error);
+    bool good = threads && setup_load_data(setup, &options->data, options->train.seed, threads, data, error);
+    thread_pool_free(threads);
+    return good;
 }
 
-static void print_plan(const Plan *plan) {
-    char size[16];
-    printf("%-32s %12s %12s %16s\n", "", "device", "host", "bytes");
-    for (int i = 0; i < plan->component_count; i++)
-        print_row(plan->components[i].name, plan->components[i].device_bytes, plan->components[i].host_bytes);
-    print_row("in all", plan->device_bytes, plan->host_bytes);
-    printf("\nof %s that can be used; ", format_bytes(size, plan->limit));
-    printf("beside the arenas the backend has %s of work space\n", format_bytes(size, plan->workspace_bytes));
-    printf("micro-batch of %lld tokens, %lld at a time; gradient_checkpointing %s\n", (long long)plan->sizes.tokens,
-           (long long)plan->sizes.sweep, keep_name(plan->sizes.keep));
-}
-
-static bool print_json(const Plan *plan, Error *error) {
-    Report report;
-    report_start(&report);
-    json_t *components = json_array();
-    for (int i = 0; i < plan->component_count; i++) {
-        const PlanComponent *part = &plan->components[i];
-        json_array_append_new(components,
-                              json_pack("{s:s, s:I, s:I}", "name", part->name, "device_bytes",
-                                        (json_int_t)part->device_bytes, "host_bytes", (json_int_t)part->host_bytes));
+static bool make_plans(const Options *options, const ModelConfig *config, const Dataset *data, Backend *backend,
+                       ShownPlan *shown, int count, Error *error) {
+    for (int i = 0; i < count; i++) {
+        ShownPlan *s = &shown[i];
+        s->vram = options->vram.bytes[i];
+        if (!setup_plan_request(options, config, false, backend, s->vram, data, &s->rates, &s->request, error))
+            return false;
+        s->fits = plan_make(&s->plan, &s->request, &s->error);
+        if (!s->fits && s->error.exit_code == ERROR_EXIT_USAGE) {
+            *error = s->error;
+            return false;
+        }
     }
-    report_value(&report, "components", components);
-    report_bytes(&report, "device", plan->device_bytes);
-    report_bytes(&report, "host", plan->host_bytes);
-    report_bytes(&report, "workspace", plan->workspace_bytes);
-    report_bytes(&report, "limit", plan->limit);
-    report_integer(&report, "micro_batch_tokens", plan->sizes.tokens);
-    report_integer(&report, "sweep", plan->sizes.sweep);
-    report_text(&report, "gradient_checkpointing", keep_name(plan->sizes.keep));
-    return report_print(&report, true, error);
+    return true;
+}
+
+// What was planned is shown. When nothing fits, the first one's error ends the command.
+static bool show_plans(const Options *options, const ShownPlan *shown, int count, Error *error) {
+    bool any = false;
+    for (int i = 0; i < count; i++) any |= shown[i].fits;
+    if (options->json && !plan_show_json(shown, count, error)) return false;
+    if (!options->json && count > 1) plan_show_side_by_side(shown, count);
+    if (!options->json && count == 1 && any) plan_show(&shown[0]);
+    if (!any) *error = shown[0].error;
+    return any;
 }
 
 int command_plan(const Options *options, Error *error) {
-    bool good = false;
-    Plan plan;
-    Backend *backend = NULL;
+    ShownPlan shown[SIZES_MAX] = {0};
+    int count = options->vram.count > 0 ? options->vram.count : 1;
     ModelSource *source = model_source_open(options->model_name_or_path, true, error);
-    if (source) good = setup_plan(options, model_source_config(source), false, &backend, &plan, error);
-    if (good && options->json)
-        good = print_json(&plan, error);
-    else if (good)
-        print_plan(&plan);
+    Backend *backend = source ? open_backend(options, error) : NULL;
+    Setup setup = {0};
+    TrainingData data = {0};
+    bool good = backend && (backend->unified || load_data(options, &setup, &data, error)) &&
+                make_plans(options, model_source_config(source), data.train.count ? &data.train : NULL, backend, shown,
+                           count, error) &&
+                show_plans(options, shown, count, error);
+    training_data_free(&data);
+    setup_close(&setup);
     if (backend) backend->destroy(backend);
     model_source_close(source);
     return good ? 0 : ERROR_EXIT_FAILED;

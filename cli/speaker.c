@@ -10,29 +10,20 @@
 
 // ---- opening
 
-static bool take(Speaker *speaker, const BlockLayout *layout, int64_t capacity, Error *error) {
-    Backend *b = speaker->backend;
-    return store_create(&speaker->store, layout, &speaker->device, b->unified ? NULL : &speaker->host, error) &&
-           decoder_create(&speaker->decoder, b, speaker->setup.config, &speaker->store, capacity, &speaker->device,
-                          &speaker->host, error);
-}
-
-// Takes all memory twice: counting, then in earnest.
-static bool take_memory(Speaker *speaker, int64_t capacity, Error *error) {
-    BlockLayout layout;
-    if (!block_layout(&layout, speaker->setup.config, error)) return false;
-    arena_measure(&speaker->device, MEMORY_DEVICE);
-    arena_measure(&speaker->host, MEMORY_PINNED);
-    bool measured = take(speaker, &layout, capacity, error);
-    size_t device = speaker->device.peak, host = speaker->host.peak;
-    store_free(&speaker->store);
-    decoder_free(&speaker->decoder);
-    speaker->device = speaker->host = (Arena){0};
-    return measured &&
-           arena_create(&speaker->device, speaker->backend, MEMORY_DEVICE, device, "weights and cache", error) &&
-           arena_create(&speaker->host, speaker->backend, MEMORY_PINNED, host, "tokens, logits and staging of weights",
-                        error) &&
-           take(speaker, &layout, capacity, error);
+// Chooses where everything lies, and takes the memory.
+static bool take_memory(Speaker *speaker, const Options *options, Error *error) {
+    const ModelConfig *config = speaker->setup.config;
+    SpeakerPlan plan;
+    SpeakerRequest request = {.config = config,
+                              .backend = speaker->backend,
+                              .capacity = options->data.cutoff_len,
+                              .memory_limit = options->vram.bytes[0],
+                              .scratch_dir = setup_scratch_dir(options)};
+    if (request.capacity > config->max_positions) request.capacity = config->max_positions;
+    if (!speaker_plan_make(&plan, &request, error) || !speaker_memory_create(&speaker->memory, &plan, &request, error))
+        return false;
+    speaker_plan_tell(&plan, &request);
+    return true;
 }
 
 static void add_stop(Speaker *speaker, int32_t id) {
@@ -55,27 +46,21 @@ bool speaker_open(Speaker *speaker, const Options *options, Error *error) {
     if (!setup_open(&speaker->setup, options, error)) return false;
     if (!options->raw && !setup_choose_template(&speaker->setup, options, error)) return false;
     const ModelConfig *config = speaker->setup.config;
-    int64_t capacity = options->data.cutoff_len;
-    if (capacity > config->max_positions) capacity = config->max_positions;
     size_t bytes = (size_t)config->vocabulary * sizeof *speaker->logits;
     speaker->backend = backend_open(options->device, (int)options->threads, error);
     if (!speaker->backend || !model_config_fits(config, speaker->backend, error)) return false;
-    if (!take_memory(speaker, capacity, error)) return false;
+    if (!take_memory(speaker, options, error)) return false;
     speaker->logits = malloc(bytes);
     if (!speaker->logits) return error_memory(error, "the logits", bytes);
     collect_stops(speaker);
-    return setup_load(speaker->setup.source, &speaker->store, speaker->backend, error) &&
-           decoder_prepare(&speaker->decoder, error) &&
+    return setup_load(speaker->setup.source, &speaker->memory.store, speaker->backend, error) &&
            sampler_create(&speaker->sampler, config->vocabulary, options->temperature, options->top_p,
                           options->train.seed, error);
 }
 
 void speaker_close(Speaker *speaker) {
     sampler_free(&speaker->sampler);
-    decoder_free(&speaker->decoder);
-    store_free(&speaker->store);
-    arena_free(&speaker->device);
-    arena_free(&speaker->host);
+    speaker_memory_free(&speaker->memory);
     token_list_free(&speaker->fed);
     free(speaker->logits);
     if (speaker->backend) speaker->backend->destroy(speaker->backend);
@@ -112,14 +97,14 @@ bool speaker_encode(const Speaker *speaker, const Message *messages, int count, 
 }
 
 static bool feed(Speaker *speaker, const int32_t *ids, int64_t count, Error *error) {
-    if (!decoder_feed(&speaker->decoder, ids, count, speaker->logits, error)) return false;
+    if (!decoder_feed(&speaker->memory.decoder, ids, count, speaker->logits, error)) return false;
     for (int64_t i = 0; i < count; i++)
         if (!token_list_append(&speaker->fed, ids[i], error)) return false;
     return true;
 }
 
 static void forget(Speaker *speaker) {
-    decoder_reset(&speaker->decoder);
+    decoder_reset(&speaker->memory.decoder);
     speaker->fed.count = 0;
 }
 
@@ -179,7 +164,7 @@ static bool no_numbers(Error *error) {
 
 static bool draw_tokens(Speaker *speaker, Buffer *pending, AnswerPiece *piece, Answer *answer, Error *error) {
     answer->end = ANSWER_CUT;
-    while (answer->new_tokens < speaker->max_new_tokens && speaker->fed.count < speaker->decoder.capacity) {
+    while (answer->new_tokens < speaker->max_new_tokens && speaker->fed.count < speaker->memory.decoder.capacity) {
         int32_t id = sampler_next(&speaker->sampler, speaker->logits, speaker->fed.count);
         if (id < 0) return no_numbers(error);
         if (is_stop(speaker, id)) {

@@ -1,16 +1,13 @@
 // speaker.h - a model that speaks: weights, cache and sampling behind one call per answer.
 #pragma once
 #include "cli/setup.h"
-#include "model/decode.h"
+#include "cli/speaker_plan.h"
 #include "model/sample.h"
 
 typedef struct Speaker {
     Setup setup;
     Backend *backend;
-    Arena device; // weights, cache and work buffers
-    Arena host;   // pinned: tokens, logits, and the staging of weights where the device is not the host
-    BlockStore store;
-    Decoder decoder;
+    SpeakerMemory memory; // weights, cache, and what feeds tokens to them
     Sampler sampler;
     float *logits;          // [V]
     TokenList fed;          // the tokens in the cache
@@ -34,6 +31,7 @@ typedef struct Answer {
 typedef void AnswerPiece(const char *bytes, size_t size);
 
 // Loads the model and takes all memory: room for options' cutoff_len tokens, fewer when the model has fewer positions.
+// Weights that do not fit are streamed (cli/speaker_plan.h).
 // End with speaker_close, also after a failure.
 bool speaker_open(Speaker *speaker, const Options *options, Error *error);
 void speaker_close(Speaker *speaker);

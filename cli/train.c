@@ -54,6 +54,12 @@ static bool open_job(Job *job, Error *error) {
            setup_plan(options, job->setup.config, false, &job->backend, &job->plan, error);
 }
 
+// How long the examples are changes which plan is the fastest, where a card leaves a choice.
+static bool plan_again(Job *job, Error *error) {
+    return job->backend->unified ||
+           setup_plan_again(job->options, job->setup.config, job->backend, &job->data.train, &job->plan, error);
+}
+
 // Takes the checkpoint that is named instead of the newest one.
 static bool take_checkpoint(Job *job, const char *name, Error *error) {
     char *manifest = path_join(name, "manifest.json");
@@ -276,8 +282,8 @@ int command_train(const Options *options, Error *error) {
     bool good =
         open_job(&job, error) && find_checkpoint(&job, error) &&
         setup_load_data(&job.setup, &options->data, options->train.seed, job.backend->threads, &job.data, error) &&
-        gather_facts(&job, error) &&
-        trainer_create(&job.trainer, job.backend, job.setup.config, &options->train, &job.plan, error) &&
+        gather_facts(&job, error) && plan_again(&job, error) &&
+        setup_trainer(options, job.setup.config, job.backend, &job.data.train, &job.plan, &job.trainer, error) &&
         load_state(&job, error) && clear_output(&job, error) && tell_what_follows(&job, error) &&
         run_job(&job, error) && report_job(&job, error);
     if (!good && job.made_folder) rmdir(options->train.output_dir); // which fails unless it is empty

@@ -38,6 +38,8 @@ static json_t *value_of(const Options *options, const OptionRow *row) {
         return json_real(*(const double *)place);
     case VALUE_CHOICE:
         return json_string(row->choices[*(const int *)place]);
+    case VALUE_SIZES:
+        return NULL;
     case VALUE_TEXT:
         break;
     }

@@ -30,7 +30,10 @@ void *arena_take(Arena *arena, int64_t count, size_t size) {
     // measuring hands out addresses from ARENA_ALIGNMENT on, so that none is NULL
     uintptr_t place = arena->memory ? (uintptr_t)arena->memory + arena->used : ARENA_ALIGNMENT + arena->used;
     arena->used = end;
-    if (end > arena->peak) arena->peak = end;
+    if (end > arena->peak) {
+        arena->by_use[arena->use] += end - arena->peak;
+        arena->peak = end;
+    }
     return (void *)place;
 }
 

@@ -11,15 +11,18 @@ extern "C" {
 #endif
 
 #define ARENA_ALIGNMENT 256
+#define ARENA_USES      16 // purposes that takes can be counted by
 
 typedef struct Arena {
     Backend *backend; // NULL in measuring mode
     MemoryKind kind;
-    unsigned char *memory; // NULL in measuring mode
-    size_t capacity;       // bytes allocated; SIZE_MAX in measuring mode
-    size_t used;           // bytes taken so far, padding included
-    size_t peak;           // the largest `used` so far: what a measured arena must hold
-    bool overflow;         // a take did not fit or a size overflowed; every later take returns NULL too
+    unsigned char *memory;     // NULL in measuring mode
+    size_t capacity;           // bytes allocated; SIZE_MAX in measuring mode
+    size_t used;               // bytes taken so far, padding included
+    size_t peak;               // the largest `used` so far: what a measured arena must hold
+    bool overflow;             // a take did not fit or a size overflowed; every later take returns NULL too
+    int use;                   // what is taken from here on is counted under this number, below ARENA_USES
+    size_t by_use[ARENA_USES]; // bytes by which takes for that use raised `peak`; together they are `peak`
 } Arena;
 
 // An arena that only counts.

@@ -28,7 +28,8 @@ typedef struct Stream Stream; // a queue of device work; NULL is the compute str
 typedef struct Event Event;   // a point in a stream that another stream or the host can wait for
 typedef void Activation;      // element type: backend->activation
 
-typedef enum { MEMORY_DEVICE, MEMORY_PINNED, MEMORY_KINDS } MemoryKind; // pinned: host memory the device can reach
+// Pinned: host memory that the device can reach by itself. Host: memory that only the host touches, or copies of it.
+typedef enum { MEMORY_DEVICE, MEMORY_PINNED, MEMORY_HOST, MEMORY_KINDS } MemoryKind;
 
 // The three matrix multiplications of a linear layer: out [m, n], k is summed over.
 typedef enum {
@@ -118,6 +119,10 @@ struct Backend {
     // rows: [row_count] distinct table rows. gradient: [vocabulary, d] float.
     void (*embed_backward)(Backend *b, float *gradient, const Activation *dout, const int32_t *rows,
                            const int32_t *starts, const int32_t *order, int64_t row_count, int64_t d, Stream *stream);
+    // table[r] += rows[places[r]] for the table rows r in [0, count) whose place is not negative.
+    // table: [count, d] float; rows: [any, d] float; places: [count], memory of the backend.
+    void (*add_rows)(Backend *b, float *table, const float *rows, const int32_t *places, int64_t count, int64_t d,
+                     Stream *stream);
 
     // ---- linear: W is [n, k] as in PyTorch ----------------------------------------------------------------------
     // Rows of out and dout are `stride` elements apart, stride >= n (n: contiguous; more for padded logits).

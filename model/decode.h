@@ -1,4 +1,7 @@
 // decode.h - generating: the prompt in one pass, then one token at a time against a cache of keys and values.
+//
+// Wherever the store has its blocks, the logits are the same to the bit. Each call brings a streamed layer to the
+// device once, however many tokens it feeds.
 #pragma once
 #include "kernels/arena.h"
 #include "model/head.h"
@@ -28,6 +31,7 @@ typedef struct Decoder {
     int32_t *new_ids;    // [capacity]
     int32_t *new_starts; // [2]
     float *told_logits;  // [V]
+    bf16 *new_rows;      // [capacity, d]: of E, when E is on the host; else NULL
 } Decoder;
 
 // Takes the cache and all work buffers from the arenas. Measuring arenas are fine. Fails on overflow; end with

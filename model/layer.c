@@ -56,19 +56,19 @@ static void take_attention_part(LayerActivations *kept, Arena *arena, const Back
 
 void layer_activations_take(LayerActivations *kept, Arena *arena, const Backend *backend, const ModelConfig *config,
                             int64_t tokens, LayerKeep keep) {
-    *kept = (LayerActivations){.input = take(arena, backend, tokens, config->hidden)};
+    *kept = (LayerActivations){0};
     if (keep != KEEP_INPUT) take_attention_part(kept, arena, backend, config, tokens);
     if (keep == KEEP_ALL) kept->gate_up = take(arena, backend, tokens, 2 * config->intermediate);
 }
 
 void layer_context_take(LayerContext *context, Arena *arena, Backend *backend, const ModelConfig *config,
-                        int64_t tokens, bool backward) {
+                        int64_t tokens, LayerKeep least, bool backward) {
     context->backend = backend;
     context->config = config;
     context->tokens = tokens;
     context->spare = (LayerActivations){0};
-    take_attention_part(&context->spare, arena, backend, config, tokens);
-    context->spare.gate_up = take(arena, backend, tokens, 2 * config->intermediate);
+    if (least == KEEP_INPUT) take_attention_part(&context->spare, arena, backend, config, tokens);
+    if (least != KEEP_ALL) context->spare.gate_up = take(arena, backend, tokens, 2 * config->intermediate);
     context->normed = take(arena, backend, tokens, config->hidden);
     context->mlp = take(arena, backend, tokens, config->intermediate);
     if (!backward) return;

@@ -70,12 +70,13 @@ typedef struct LayerTokens {
     int sequences;
 } LayerTokens;
 
-// Takes what is kept of a layer for one micro-batch from the arena; the input is taken too.
+// Takes what is kept of a layer for one micro-batch from the arena, all but its input, which comes from elsewhere.
 void layer_activations_take(LayerActivations *kept, Arena *arena, const Backend *backend, const ModelConfig *config,
                             int64_t tokens, LayerKeep keep);
-// Takes the work buffers. backward false: only those that a forward needs. The arena's overflow flag tells of failure.
+// Takes the work buffers; least: what every layer keeps at least, for which nothing need stand in. backward false: only
+// those that a forward needs. The arena's overflow flag tells of failure.
 void layer_context_take(LayerContext *context, Arena *arena, Backend *backend, const ModelConfig *config,
-                        int64_t tokens, bool backward);
+                        int64_t tokens, LayerKeep least, bool backward);
 
 // out = layer(kept->input); leaves the rest of `kept` filled as far as its pointers are set. out: [T, d], not the
 // input.

@@ -30,5 +30,5 @@ bool model_source_rounds(const ModelSource *source);
 bool model_source_load(ModelSource *source, BlockStore *store, ThreadPool *threads,
                        void (*progress)(void *context, int done, int total), void *context, Error *error);
 // Fills the store, where it is, with random weights (about normal, deviation 0.02; norm gains 1, biases 0), a function
-// of the seed: the same bits on every backend.
-void model_random_weights(const ModelConfig *config, BlockStore *store, uint64_t seed);
+// of the seed: the same bits on every backend and wherever the blocks lie.
+bool model_random_weights(const ModelConfig *config, BlockStore *store, uint64_t seed, Error *error);

@@ -18,7 +18,7 @@ void loaded_model_open(LoadedModel *model, const char *path) {
     size_t bytes = (size_t)elements * sizeof(bf16);
     check(arena_create(&model->arena, model->backend, MEMORY_DEVICE, bytes, "the test", &error), &error);
     memset(model->arena.memory, 0xa5, bytes); // the loader must set every byte
-    check(store_create(&model->store, &model->layout, &model->arena, NULL, &error), &error);
+    check(store_create(&model->store, model->backend, &model->layout, NULL, &model->arena, NULL, NULL, &error), &error);
     check(model_source_load(model->source, &model->store, model->backend->threads, NULL, NULL, &error), &error);
 }
 

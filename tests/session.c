@@ -22,7 +22,8 @@ void open_session_on(Session *s, Backend *backend, const char *model, const Trai
     check(s->source, &error);
     const ModelConfig *config = model_source_config(s->source);
     s->data = tiny_dataset(30, 20, config->vocabulary, 1);
-    PlanRequest request = {.config = config, .settings = &s->settings, .backend = s->backend, .cutoff_len = 32};
+    PlanRequest request = {
+        .config = config, .settings = &s->settings, .backend = s->backend, .cutoff_len = 32, .scratch_dir = "."};
     check(plan_make(&plan, &request, &error), &error);
     check(trainer_create(&s->trainer, s->backend, config, &s->settings, &plan, &error), &error);
     check(model_source_load(s->source, &s->trainer.store, s->backend->threads, NULL, NULL, &error), &error);
@@ -36,15 +37,9 @@ void close_session(Session *s) {
     dataset_free(&s->data);
 }
 
-int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps) {
-    return resume_session_on(s, cpu(), path, settings, steps);
-}
-
-int64_t resume_session_on(Session *s, Backend *backend, const char *path, const TrainSettings *settings,
-                          int64_t steps) {
+static int64_t go_on(Session *s, const char *path, int64_t steps) {
     Error error = {0};
     int64_t step;
-    open_session_on(s, backend, SESSION_MODEL, settings);
     s->facts.steps = steps;
     ModelSource *saved = model_source_open(path, false, &error);
     check(saved, &error);
@@ -52,6 +47,22 @@ int64_t resume_session_on(Session *s, Backend *backend, const char *path, const 
     check(checkpoint_load(&s->trainer, &s->facts, path, &step, &error), &error);
     model_source_close(saved);
     return step;
+}
+
+int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps) {
+    return resume_session_on(s, cpu(), path, settings, steps);
+}
+
+int64_t resume_session_on(Session *s, Backend *backend, const char *path, const TrainSettings *settings,
+                          int64_t steps) {
+    open_session_on(s, backend, SESSION_MODEL, settings);
+    return go_on(s, path, steps);
+}
+
+int64_t resume_session_with(Session *s, const char *model, const char *path, const TrainSettings *settings,
+                            int64_t steps) {
+    open_session(s, model, settings);
+    return go_on(s, path, steps);
 }
 
 TrainSettings settings_with(int64_t layers, bool keep_low_bits) {

@@ -23,6 +23,9 @@ void close_session(Session *s);
 // A session that goes on from a checkpoint of another, as `lisa train` does; the step that it is at.
 int64_t resume_session(Session *s, const char *path, const TrainSettings *settings, int64_t steps);
 int64_t resume_session_on(Session *s, Backend *backend, const char *path, const TrainSettings *settings, int64_t steps);
+// The same of another model than SESSION_MODEL.
+int64_t resume_session_with(Session *s, const char *model, const char *path, const TrainSettings *settings,
+                            int64_t steps);
 // The tiny settings with draws of `layers` every two steps.
 TrainSettings settings_with(int64_t layers, bool keep_low_bits);
 // Writes a checkpoint of a session that has trained for `steps` steps; the path is the caller's.

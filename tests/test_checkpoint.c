@@ -31,8 +31,9 @@ static void resuming_changes_no_bit(void **state) {
             assert_int_equal(a != NULL, b != NULL);
             if (!a) continue;
             assert_int_equal(a->steps, b->steps);
-            assert_memory_equal(a->m, b->m, (size_t)a->elements * sizeof *a->m);
-            assert_memory_equal(a->v, b->v, (size_t)a->elements * sizeof *a->v);
+            assert_int_equal(a->moment_size, b->moment_size);
+            assert_memory_equal(a->m, b->m, (size_t)a->elements * a->moment_size);
+            assert_memory_equal(a->v, b->v, (size_t)a->elements * a->moment_size);
             assert_memory_equal(a->low_bits, b->low_bits, (size_t)a->elements * sizeof *a->low_bits);
         }
         close_session(&whole);

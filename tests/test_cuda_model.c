@@ -75,12 +75,13 @@ static void fill_weights(BlockStore *store, const ModelConfig *config) {
 static void open_model(Model *model, Backend *b, const ModelConfig *config, LayerKeep keep) {
     Error error = {0};
     BlockLayout layout;
-    PassSizes sizes = {.tokens = CAPACITY, .sweep = SWEEP, .positions = CAPACITY, .chunk = CHUNK, .keep = keep};
+    PassSizes sizes = {.tokens = CAPACITY, .sweep = SWEEP, .positions = CAPACITY, .chunk = CHUNK};
+    pass_keep_everywhere(&sizes, config->layers, keep);
     *model = (Model){.backend = b, .config = config};
     check(block_layout(&layout, config, &error), &error);
     check(arena_create(&model->device, b, MEMORY_DEVICE, MEMORY, "the test", &error), &error);
     check(arena_create(&model->pinned, b, MEMORY_PINNED, MEMORY, "the test", &error), &error);
-    check(store_create(&model->store, &layout, &model->device, &model->pinned, &error), &error);
+    check(store_create(&model->store, b, &layout, NULL, &model->device, &model->pinned, NULL, &error), &error);
     fill_weights(&model->store, config);
     check(passes_create(&model->passes, b, config, &model->store, &sizes, &model->device, &model->pinned, &error),
           &error);
@@ -124,7 +125,7 @@ static void read_logits(Model *model, int64_t m, int64_t tokens, float *logits) 
     for (int64_t first = 0; first < tokens; first += CHUNK) {
         int64_t count = tokens - first < CHUNK ? tokens - first : CHUNK;
         Results results = {0};
-        head_logits(&passes->head, &head, passes->last[m], rows + first, count);
+        head_logits(&passes->head, &head, inputs_last(&passes->inputs, m), rows + first, count);
         for (int64_t i = 0; i < count; i++, logits += vocabulary) { // the columns beyond the vocabulary are undefined
             size_t row = (size_t)(i * stride) * b->activation_size;
             take_activations(&results, b, (unsigned char *)passes->head.logits + row, vocabulary);
@@ -239,7 +240,7 @@ static float *generate(Backend *b, const ModelConfig *config, const int32_t *ids
     check(block_layout(&layout, config, &error), &error);
     check(arena_create(&device, b, MEMORY_DEVICE, MEMORY, "the test", &error), &error);
     check(arena_create(&pinned, b, MEMORY_PINNED, MEMORY, "the test", &error), &error);
-    check(store_create(&store, &layout, &device, &pinned, &error), &error);
+    check(store_create(&store, b, &layout, NULL, &device, &pinned, NULL, &error), &error);
     fill_weights(&store, config);
     check(decoder_create(&decoder, b, config, &store, TOKENS, &device, &pinned, &error), &error);
     check(decoder_prepare(&decoder, &error), &error);

@@ -7,8 +7,8 @@
 // skew: the activations start this many elements after an aligned address.
 static const struct {
     int64_t rows, d, skew;
-} CASES[] = {{0, 8, 0},    {1, 8, 0},   {3, 24, 0},   {129, 24, 0}, {129, 576, 0},
-             {129, 37, 0}, {5, 576, 1}, {3, 4096, 0}, {3, 257, 0},  {2, 1, 0}};
+} CASES[] = {{0, 8, 0},   {1, 8, 0},    {3, 24, 0},  {129, 24, 0}, {129, 576, 0}, {129, 37, 0},
+             {5, 576, 1}, {3, 4096, 0}, {3, 257, 0}, {2, 1, 0},    {30, 12, 0}};
 #define CASE_COUNT (sizeof CASES / sizeof *CASES)
 #define VOCABULARY 61
 
@@ -24,7 +24,8 @@ typedef struct Rows {
     float *x;        // [skew + rows d], bf16 numbers
     float *before;   // [rows d], bf16 numbers: what rows are scattered into
     float *table;    // [VOCABULARY, d], bf16 numbers
-    float *gradient; // [VOCABULARY, d] floats
+    float *gradient; // [skew + VOCABULARY d] floats
+    float *compact;  // [skew + groups d] floats: rows to be added to those of the ids that occur
 } Rows;
 
 // Few ids occur, one of them very often.
@@ -53,12 +54,13 @@ static Rows rows_create(size_t index) {
     r.x = random_bf16_values(1, r.skew + r.rows * r.d, 1);
     r.before = random_bf16_values(4, r.rows * r.d, 1);
     r.table = random_bf16_values(2, VOCABULARY * r.d, 1);
-    r.gradient = random_values(3, VOCABULARY * r.d, 1);
+    r.gradient = random_values(3, r.skew + VOCABULARY * r.d, 1);
+    r.compact = random_values(5, r.skew + r.groups * r.d, 1);
     return r;
 }
 
 static void rows_free(Rows *r) {
-    free(r->x), free(r->before), free(r->table), free(r->gradient);
+    free(r->x), free(r->before), free(r->table), free(r->gradient), free(r->compact);
 }
 
 static void embed(const Rows *r, Backend *b, Results *results) {
@@ -78,6 +80,21 @@ static void embed_gradient(const Rows *r, Backend *b, Results *results) {
     b->embed_backward(b, gradient, device_element(b, dout, r->skew), rows, starts, order, r->groups, r->d, NULL);
     take_floats(results, b, gradient, VOCABULARY * r->d);
     device_free(b, dout), device_free(b, gradient), device_free(b, rows), device_free(b, starts), device_free(b, order);
+}
+
+static void add_rows(const Rows *r, Backend *b, Results *results) {
+    int32_t places[VOCABULARY];
+    for (int32_t id = 0; id < VOCABULARY; id++) places[id] = -1;
+    for (int32_t g = 0; g < r->groups; g++) places[r->group_rows[g]] = g;
+    float *gradient = device_floats(b, r->gradient, r->skew + VOCABULARY * r->d);
+    float *compact = device_floats(b, r->compact, r->skew + r->groups * r->d);
+    void *at = device_bytes(b, places, sizeof places);
+    b->add_rows(b, gradient + r->skew, compact, at, VOCABULARY, r->d, NULL);
+    b->add_rows(b, gradient, compact + r->skew, at, VOCABULARY, r->d, NULL);
+    b->add_rows(b, gradient, compact, at, VOCABULARY - 1, r->d, NULL); // not the last row
+    b->add_rows(b, gradient, compact, at, 0, r->d, NULL);
+    take_floats(results, b, gradient, r->skew + VOCABULARY * r->d);
+    device_free(b, gradient), device_free(b, compact), device_free(b, at);
 }
 
 static void gather_scatter(const Rows *r, Backend *b, Results *results) {
@@ -115,6 +132,7 @@ static void fill(const Rows *r, Backend *b, Results *results) {
 static void run(void *context, Backend *b, Results *results) {
     embed(context, b, results);
     embed_gradient(context, b, results);
+    add_rows(context, b, results);
     gather_scatter(context, b, results);
     floats(context, b, results);
     fill(context, b, results);

@@ -22,7 +22,9 @@ static Parity parity;
 
 static Trainer *make_trainer(Backend *b, const ModelConfig *config, const TrainSettings *settings, LayerKeep keep,
                              int64_t sweep) {
-    PassSizes sizes = {.tokens = CAPACITY, .sweep = sweep, .positions = CAPACITY, .chunk = 16, .keep = keep};
+    PassSizes sizes = {
+        .tokens = CAPACITY, .sweep = sweep, .positions = CAPACITY, .chunk = 16, .rows = config->vocabulary};
+    pass_keep_everywhere(&sizes, config->layers, keep);
     return tiny_trainer_with(b, config, settings, &sizes, 7);
 }
 

@@ -20,7 +20,7 @@ static void take(Model *m, Arena *arena, int64_t capacity) {
     Error error = {0};
     BlockLayout layout;
     check(block_layout(&layout, &m->config, &error), &error);
-    check(store_create(&m->store, &layout, arena, NULL, &error), &error);
+    check(store_create(&m->store, m->backend, &layout, NULL, arena, NULL, NULL, &error), &error);
     check(decoder_create(&m->decoder, m->backend, &m->config, &m->store, capacity, arena, arena, &error), &error);
 }
 
@@ -36,7 +36,7 @@ static void make_model(Model *m, ModelConfig config, int64_t capacity) {
     check(arena_create(&m->arena, m->backend, MEMORY_DEVICE, measured.peak, "the test", &error), &error);
     take(m, &m->arena, capacity);
     assert_int_equal(m->arena.used, m->arena.capacity);
-    model_random_weights(&config, &m->store, 3);
+    check(model_random_weights(&config, &m->store, 3, &error), &error);
     check(decoder_prepare(&m->decoder, &error), &error);
 }
 

@@ -66,8 +66,8 @@ static void open_model(Model *model, const char *path, const Dataset *dataset, c
         .sweep = model->batch_count,
         .positions = model->batches[0].tokens,
         .chunk = CHUNK,
-        .keep = cut->keep,
     };
+    pass_keep_everywhere(&sizes, loaded->config->layers, cut->keep);
     check(passes_create(&model->passes, loaded->backend, loaded->config, &loaded->store, &sizes, &model->arena,
                         &model->arena, &error),
           &error);
@@ -107,7 +107,7 @@ static double forward(Model *model, float *logits) {
         for (int32_t first = 0; first < model->batches[m].used; first += CHUNK) {
             int32_t rows[CHUNK], count = 0;
             while (count < CHUNK && first + count < model->batches[m].used) rows[count] = first + count, count++;
-            head_logits(&passes->head, &head, passes->last[m], rows, count);
+            head_logits(&passes->head, &head, inputs_last(&passes->inputs, m), rows, count);
             const float *out = passes->head.logits;
             for (int32_t i = 0; i < count; i++, logits += vocabulary)
                 memcpy(logits, out + i * passes->head.stride, (size_t)vocabulary * sizeof *logits);

@@ -46,6 +46,7 @@ static void test_defaults(void **state) {
     assert_int_equal(train->gradient_accumulation_steps, 8);
     assert_int_equal(options.data.cutoff_len, 2048);
     assert_true(train->max_grad_norm == 1 && train->weight_decay == 0);
+    assert_int_equal(train->optim_bits, OPTIM_BITS_32);
     assert_int_equal(train->logging_steps, 1);
     assert_int_equal(train->save_strategy, WHEN_EPOCH);
     assert_true(train->save_minutes == 30);
@@ -148,6 +149,7 @@ static void test_wrong_values(void **state) {
     REFUSED("seed: value out of range: -3", NULL, "seed=-3");
     REFUSED("packing: \"maybe\" is not there", "packing is one of auto, true, false", "packing=maybe");
     REFUSED("finetuning_type: \"lora\" is not there", "finetuning_type is one of lisa, full", "finetuning_type=lora");
+    REFUSED("optim_bits: \"8\" is not there", "optim_bits is one of 32, 16", "optim_bits=8");
     REFUSED("json: \"perhaps\" is neither true nor false", NULL, "json=perhaps");
     REFUSED("max_shard_size: \"5 apples\" is not a size",
             "sizes are numbers with an optional unit, such as 8GiB, 8G, 512M", "max_shard_size=5 apples");
@@ -326,6 +328,10 @@ static void test_axolotl_yaml(void **state) {
     assert_int_equal(options.train.finetuning_type, METHOD_FULL);
     assert_true(options.data.train_on_prompt);
     options_free(&options);
+    check(parse_text(&options, "optim: adamw_8bit\noptim_bits: 16\n", &error), &error);
+    assert_int_equal(options.train.optim_bits, OPTIM_BITS_16);
+    assert_string_equal(buffer_string(&options.without_effect), "optim");
+    options_free(&options);
     check(parse_text(&options, "use_lisa:\nmask_prompt: null\n", &error), &error);
     assert_int_equal(options.train.finetuning_type, METHOD_LISA);
     assert_false(options.data.train_on_prompt);
@@ -343,6 +349,9 @@ static void test_yaml_refused(void **state) {
     yaml_refused("deepspeed: ds.json\n", "run.yaml:1: deepspeed: ds.json: training runs in one process on one machine");
     yaml_refused("use_galore: true\n",
                  "run.yaml:1: use_galore: true: this method is not there; finetuning_type is lisa or full");
+    yaml_refused("optim: adafactor\n",
+                 "run.yaml:1: optim: adafactor: the optimizer is AdamW; optim_bits=16 makes its two "
+                 "moments half as large");
     yaml_refused("report_to: wandb\n", "run.yaml:1: report_to: wandb: metrics go to metrics.jsonl in output_dir only");
     yaml_refused("learning_rate: 7\n", "run.yaml:1: learning_rate: value out of range: 7");
     yaml_refused("\nlearning_rat: 7\n", "run.yaml:2: unknown option learning_rat");

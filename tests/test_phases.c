@@ -103,9 +103,11 @@ static void test_steps_and_clearing(void **state) {
 }
 
 static double executed(const Stage *s, const MicroBatch *batch, LayerKeep keep) {
+    PassSizes sizes = {0};
+    pass_keep_everywhere(&sizes, s->config.layers, keep);
     GemmWork works[GEMM_WORKS_MAX];
-    int count = gemm_works_again(&s->config, batch, keep, works);
-    double flops = attention_flops_executed(&s->config, batch, keep, s->backend);
+    int count = gemm_works_again(&s->config, batch, &sizes, works);
+    double flops = attention_flops_executed(&s->config, batch, &sizes, s->backend);
     for (int i = 0; i < count; i++) flops += gemm_flops(&works[i]);
     return flops;
 }

@@ -101,6 +101,34 @@ static void embedding_gradients_reach_their_rows_only(void **state) {
     free(first), free(dout), free(expected);
 }
 
+// Every third row of the table has a place, the last of the compact rows first; the others keep their bits.
+static void compact_rows_are_added_where_they_belong(void **state) {
+    (void)state;
+    static const int64_t WIDTHS[] = {1, 4, 64, WIDTH};
+    for (size_t w = 0; w < sizeof WIDTHS / sizeof *WIDTHS; w++) {
+        int64_t d = WIDTHS[w], count = (VOCABULARY + 2) / 3;
+        int32_t places[VOCABULARY], none[VOCABULARY];
+        float *rows = noise_floats(5, count * d), *expected = noise_floats(6, VOCABULARY * d);
+        for (int64_t r = 0; r < VOCABULARY; r++) {
+            none[r] = -1;
+            places[r] = r % 3 ? -1 : (int32_t)(count - 1 - r / 3);
+            for (int64_t j = 0; j < d && r % 3 == 0; j++) expected[r * d + j] += rows[places[r] * d + j];
+        }
+        for (int threads = 1; threads <= 3; threads++) {
+            Backend *b = make_backend(threads, false);
+            float *table = noise_floats(6, VOCABULARY * d);
+            b->add_rows(b, table, rows, places, VOCABULARY, d, NULL);
+            assert_memory_equal(table, expected, (size_t)(VOCABULARY * d) * sizeof *table);
+            b->add_rows(b, NULL, NULL, NULL, 0, d, NULL);
+            b->add_rows(b, table, NULL, none, VOCABULARY, d, NULL);
+            assert_memory_equal(table, expected, (size_t)(VOCABULARY * d) * sizeof *table);
+            free(table);
+            b->destroy(b);
+        }
+        free(rows), free(expected);
+    }
+}
+
 static void gathered_rows_can_be_scattered_back(void **state) {
     (void)state;
     Backend *b = make_backend(2, false);
@@ -152,6 +180,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(embedding_copies_rows),
         cmocka_unit_test(embedding_gradients_reach_their_rows_only),
+        cmocka_unit_test(compact_rows_are_added_where_they_belong),
         cmocka_unit_test(gathered_rows_can_be_scattered_back),
         cmocka_unit_test(activations_become_floats),
         cmocka_unit_test(rounding_is_to_nearest_even),

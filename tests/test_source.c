@@ -383,11 +383,12 @@ static void test_hub_cache(void **state) {
 
 static void test_random_weights(void **state) {
     (void)state;
+    Error error = {0};
     LoadedModel a, b;
     loaded_model_open(&a, MODELS "qwen2");
     loaded_model_open(&b, MODELS "qwen2");
-    model_random_weights(a.config, &a.store, 1);
-    model_random_weights(b.config, &b.store, 1);
+    check(model_random_weights(a.config, &a.store, 1, &error), &error);
+    check(model_random_weights(b.config, &b.store, 1, &error), &error);
     loaded_model_equal(&a, &b);
     double sum = 0, squares = 0;
     int64_t count = 0;
@@ -409,7 +410,7 @@ static void test_random_weights(void **state) {
     // within four standard errors
     assert_true(fabs(sum / (double)count) < 4 * 0.02 / sqrt((double)count));
     assert_true(fabs(sqrt(squares / (double)count) - 0.02) < 4 * 0.02 / sqrt(2.0 * (double)count) + 0.02 * 1e-3);
-    model_random_weights(b.config, &b.store, 2);
+    check(model_random_weights(b.config, &b.store, 2, &error), &error);
     assert_memory_not_equal(store_get(&a.store, 0), store_get(&b.store, 0), 64);
     loaded_model_close(&a);
     loaded_model_close(&b);

@@ -84,9 +84,10 @@ static void assert_same_bits(Backend *backend, const TrainSettings *settings, Ba
     Trainer *a = tiny_trainer(backend, &config, settings, 7);
     PassSizes sizes = a->plan.sizes;
     if (sweep) sizes.sweep = sweep;
-    sizes.keep = other->gradient_checkpointing == CHECKPOINT_TRUE  ? KEEP_INPUT
-                 : other->gradient_checkpointing == CHECKPOINT_MLP ? KEEP_ATTENTION
-                                                                   : KEEP_ALL;
+    pass_keep_everywhere(&sizes, config.layers,
+                         other->gradient_checkpointing == CHECKPOINT_TRUE  ? KEEP_INPUT
+                         : other->gradient_checkpointing == CHECKPOINT_MLP ? KEEP_ATTENTION
+                                                                           : KEEP_ALL);
     Trainer *b = tiny_trainer_with(other_backend, &config, other, &sizes, 7);
     StepReport last_a = tiny_steps(a, &data, 10, 0, STEPS), last_b = tiny_steps(b, &data, 10, 0, STEPS);
     assert_true(last_a.loss == last_b.loss && last_a.grad_norm == last_b.grad_norm);
@@ -242,14 +243,17 @@ static void arenas_are_used_to_the_byte(void **state) {
     Trainer *trainer = tiny_trainer(*state, &config, &settings, 7);
     assert_int_equal(trainer->device.used, trainer->plan.device_bytes);
     assert_int_equal(trainer->device.peak, trainer->device.capacity);
+    assert_int_equal(trainer->pinned.peak, trainer->plan.pinned_bytes);
     assert_int_equal(trainer->host.peak, trainer->plan.host_bytes);
-    uint64_t device = 0, host = 0;
-    for (int i = 0; i < trainer->plan.component_count; i++) {
-        device += trainer->plan.components[i].device_bytes;
-        host += trainer->plan.components[i].host_bytes;
+    PlanUse all = {0};
+    for (int use = 0; use < USE_COUNT; use++) {
+        all.device_bytes += trainer->plan.uses[use].device_bytes;
+        all.pinned_bytes += trainer->plan.uses[use].pinned_bytes;
+        all.host_bytes += trainer->plan.uses[use].host_bytes;
     }
-    assert_int_equal(device, trainer->plan.device_bytes);
-    assert_int_equal(host, trainer->plan.host_bytes);
+    assert_int_equal(all.device_bytes, trainer->plan.device_bytes);
+    assert_int_equal(all.pinned_bytes, trainer->plan.pinned_bytes);
+    assert_int_equal(all.host_bytes, trainer->plan.host_bytes);
     tiny_trainer_free(trainer);
 }
 

@@ -226,7 +226,9 @@ static void follow_run(const char *name, const Cut *cut) {
 
     int64_t capacity = round_up(g.batch / cut->micro_batches * g.examples.longest, 128);
     Plan plan = {
-        .sizes = {.tokens = capacity, .sweep = cut->sweep, .positions = capacity, .chunk = 13, .keep = cut->keep}};
+        .sizes = {
+            .tokens = capacity, .sweep = cut->sweep, .positions = capacity, .chunk = 13, .rows = config->vocabulary}};
+    pass_keep_everywhere(&plan.sizes, config->layers, cut->keep);
     Trainer trainer;
     check(trainer_measure(&plan, backend, config, &settings, &error), &error);
     check(trainer_create(&trainer, backend, config, &settings, &plan, &error), &error);

@@ -29,12 +29,12 @@ char *tiny_model_folder(const char *folder) {
     Arena arena;
     check(block_layout(&layout, model_source_config(source), &error), &error);
     arena_measure(&arena, MEMORY_DEVICE);
-    check(store_create(&store, &layout, &arena, NULL, &error), &error);
+    check(store_create(&store, backend, &layout, NULL, &arena, NULL, NULL, &error), &error);
     store_free(&store);
     size_t bytes = arena.peak;
     check(arena_create(&arena, backend, MEMORY_DEVICE, bytes, "the test", &error), &error);
-    check(store_create(&store, &layout, &arena, NULL, &error), &error);
-    model_random_weights(model_source_config(source), &store, 1);
+    check(store_create(&store, backend, &layout, NULL, &arena, NULL, NULL, &error), &error);
+    check(model_random_weights(model_source_config(source), &store, 1, &error), &error);
     SaveOptions options = {0};
     check(model_save(source, &store, &options, model, &error), &error);
     store_free(&store);

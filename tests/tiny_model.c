@@ -44,6 +44,7 @@ TrainSettings tiny_settings(void) {
         .adam_epsilon = 1e-8,
         .max_grad_norm = 1,
         .gradient_checkpointing = CHECKPOINT_AUTO,
+        .layers_resident = -1,
         .logging_steps = 1,
         .save_strategy = WHEN_EPOCH,
         .save_total_limit = 1,
@@ -84,19 +85,24 @@ Trainer *tiny_trainer(Backend *backend, const ModelConfig *config, const TrainSe
     Trainer *trainer = calloc(1, sizeof *trainer);
     assert_non_null(trainer);
     check(trainer_create(trainer, backend, config, settings, &plan, &error), &error);
-    model_random_weights(config, &trainer->store, seed);
+    check(model_random_weights(config, &trainer->store, seed, &error), &error);
     return trainer;
 }
 
 Trainer *tiny_trainer_with(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
                            const PassSizes *sizes, uint64_t seed) {
+    return tiny_trainer_planned(backend, config, settings, &(Plan){.sizes = *sizes}, seed);
+}
+
+Trainer *tiny_trainer_planned(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                              const Plan *choices, uint64_t seed) {
     Error error = {0};
-    Plan plan = {.sizes = *sizes};
+    Plan plan = *choices;
     check(trainer_measure(&plan, backend, config, settings, &error), &error);
     Trainer *trainer = calloc(1, sizeof *trainer);
     assert_non_null(trainer);
     check(trainer_create(trainer, backend, config, settings, &plan, &error), &error);
-    model_random_weights(config, &trainer->store, seed);
+    check(model_random_weights(config, &trainer->store, seed, &error), &error);
     return trainer;
 }
 

@@ -17,6 +17,9 @@ Trainer *tiny_trainer(Backend *backend, const ModelConfig *config, const TrainSe
 // The same with these sizes of the passes instead of a plan's choice.
 Trainer *tiny_trainer_with(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
                            const PassSizes *sizes, uint64_t seed);
+// The same with all the choices of a plan, which is measured here.
+Trainer *tiny_trainer_planned(Backend *backend, const ModelConfig *config, const TrainSettings *settings,
+                              const Plan *choices, uint64_t seed);
 void tiny_trainer_free(Trainer *trainer);
 
 // Steps first .. last - 1 on `batch` sequences each, cut as the trainer's plan says; the last step's report.

@@ -4,6 +4,24 @@
 #include "train/lisa.h"
 #include "train/slot.h"
 
+// Where the training state lies; chosen by the plan. All zeros: everything is on the device.
+typedef struct StatePlaces {
+    bool head_on_host;   // H's m, v and low bits are in host memory; not with tied embeddings
+    bool layers_on_host; // those of the active layers
+    // H and the layers share one gradient buffer (a tied E has one of its own): a gradient that is complete is applied
+    // at once, or waits in host memory. Needs that one sweep holds any optimizer batch.
+    bool shared_gradient;
+} StatePlaces;
+
+// What the state's size and place depend on.
+typedef struct ActivePlan {
+    const BlockLayout *layout;
+    const StorePlaces *store;
+    StatePlaces places;
+    int64_t rows;  // of E that a batch can touch: capacity of the compact gradient; 0: tied, E's gradient is whole
+    Backend *host; // of slots whose state is in host memory; NULL while only measured
+} ActivePlan;
+
 typedef struct ActiveSet {
     Method method;
     Slot *slots; // [gamma + 2]: E, H, then one per activated layer
@@ -14,16 +32,16 @@ typedef struct ActiveSet {
     int blocks;
 } ActiveSet;
 
-// Takes the slots from the device arena and, with lisa_keep_low_bits, room to park low bits from the host arena. With
-// one_gradient all slots share a gradient buffer (but for a tied E's, whose gradient begins with the head's): for runs
-// that update a block as soon as its gradient is complete.
-// Measuring arenas are fine. Fails on overflow or without memory for the tables; end with active_free.
-bool active_create(ActiveSet *active, const Method *method, const TrainSettings *settings, const BlockLayout *layout,
-                   bool one_gradient, Arena *device, Arena *host, Error *error);
+// Takes the slots from the arenas of the memories that they lie in and, with lisa_keep_low_bits, room to park low bits
+// in host memory. Measuring arenas are fine. Fails on overflow or without memory for the tables; end with active_free.
+bool active_create(ActiveSet *active, const Method *method, const TrainSettings *settings, const ActivePlan *plan,
+                   Backend *backend, Arena *device, Arena *pinned, Arena *host, Error *error);
 void active_free(ActiveSet *active);
 
+// Whether the draw of optimizer step `step` is another one than holds.
+bool active_changes(const ActiveSet *active, int64_t step);
 // Before optimizer step `step`: when its draw is not the one that holds, layers that are not drawn again leave, new
-// ones enter; a layer drawn again keeps everything. E and H enter at the first call.
+// ones enter; a layer drawn again keeps everything. E and H enter at the first call. No update is under way.
 void active_update(ActiveSet *active, BlockStore *store, int64_t step);
 
 // The active layers (not blocks), ascending; returns how many (gamma).
@@ -35,4 +53,4 @@ bool active_is_after(const ActiveSet *active, int64_t steps);
 
 // For resuming: gives a free slot of the right size to a block that was active when the checkpoint was written, its
 // state to be filled in by the caller. NULL when no slot is free for it.
-Slot *active_claim(ActiveSet *active, int block);
+Slot *active_claim(ActiveSet *active, BlockStore *store, int block);

@@ -52,6 +52,7 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
               json_object_set_new(all, "adam_beta2", json_real(s->adam_beta2)) == 0 &&
               json_object_set_new(all, "adam_epsilon", json_real(s->adam_epsilon)) == 0 &&
               json_object_set_new(all, "max_grad_norm", json_real(s->max_grad_norm)) == 0 &&
+              json_object_set_new(all, "optim_bits", json_integer(s->optim_bits == OPTIM_BITS_16 ? 16 : 32)) == 0 &&
               json_object_set_new(all, "disable_shuffling", json_boolean(!facts->shuffle)) == 0 &&
               json_object_set_new(all, "model", model_name(facts->source)) == 0 &&
               json_object_set_new(all, DATA_KEY, json_integer(data_checksum(facts->dataset))) == 0;
@@ -60,14 +61,25 @@ static json_t *settings_json(const TrainSettings *s, const CheckpointFacts *fact
     return NULL;
 }
 
+// What the checkpoint was made with, the caller's; NULL when it does not say. Those older than optim_bits say nothing
+// of it and had 32.
+static json_t *saved_setting(const json_t *saved, const char *name) {
+    json_t *value = json_object_get(saved, name);
+    bool older = !value && strcmp(name, "optim_bits") == 0;
+    return older ? json_integer(32) : json_incref(value);
+}
+
 static bool compare_settings(const json_t *saved, const TrainSettings *settings, const CheckpointFacts *facts,
                              const char *path, Error *error) {
     json_t *now = settings_json(settings, facts), *value;
     const char *name;
     bool ok = now || error_memory(error, "manifest.json", 65536);
     json_object_foreach(now, name, value) {
-        const json_t *before = json_object_get(saved, name);
-        if (json_equal(before, value)) continue;
+        json_t *before = saved_setting(saved, name);
+        if (json_equal(before, value)) {
+            json_decref(before);
+            continue;
+        }
         char *was = before ? json_dumps(before, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9)) : NULL;
         char *is = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         error_set(error, "%s was made with %s %s, this run has %s", path, name, was ? was : "absent", is ? is : "?");
@@ -79,6 +91,7 @@ static bool compare_settings(const json_t *saved, const TrainSettings *settings,
                                                  "(cutoff_len, template, val_size, packing, ...)");
         free(was);
         free(is);
+        json_decref(before);
         break;
     }
     json_decref(now);
@@ -94,11 +107,16 @@ typedef struct StateTensor {
     char name[32];      // "block.3.m"
     const void *memory; // of the backend
     int64_t elements;
-    size_t size; // bytes of an element
+    SafetensorsType type;
 } StateTensor;
 
+static SafetensorsType state_type(const Slot *slot, StateKind kind) {
+    if (kind == STATE_LOW_BITS) return SAFETENSORS_I16;
+    return slot->moment_size == sizeof(bf16) ? SAFETENSORS_BF16 : SAFETENSORS_F32;
+}
+
 static StateTensor state_tensor(const Slot *slot, StateKind kind) {
-    StateTensor t = {.elements = slot->elements, .size = kind == STATE_LOW_BITS ? sizeof(int16_t) : sizeof(float)};
+    StateTensor t = {.elements = slot->elements, .type = state_type(slot, kind)};
     t.memory = kind == STATE_M ? (const void *)slot->m : kind == STATE_V ? (const void *)slot->v : slot->low_bits;
     snprintf(t.name, sizeof t.name, "block.%d.%s", slot->block, state_names[kind]);
     return t;
@@ -113,7 +131,7 @@ static StateTensor *list_state(const Trainer *trainer, size_t *count) {
         const Slot *slot = active->of_block[block];
         for (int kind = 0; slot && kind < STATE_KINDS; kind++) list[(*count)++] = state_tensor(slot, (StateKind)kind);
         if (slot || !active->parked || !active->parked[block]) continue;
-        StateTensor parked = {.memory = active->parked[block], .size = sizeof(int16_t)};
+        StateTensor parked = {.memory = active->parked[block], .type = SAFETENSORS_I16};
         parked.elements = trainer->store.layout.layer.elements;
         snprintf(parked.name, sizeof parked.name, "block.%d.%s", block, state_names[STATE_LOW_BITS]);
         list[(*count)++] = parked;
@@ -125,7 +143,7 @@ static SafetensorsEntry *entries_of(const StateTensor *list, size_t count) {
     SafetensorsEntry *entries = calloc(count, sizeof *entries);
     for (size_t i = 0; entries && i < count; i++)
         entries[i] = (SafetensorsEntry){.name = list[i].name,
-                                        .type = list[i].size == 2 ? SAFETENSORS_I16 : SAFETENSORS_F32,
+                                        .type = list[i].type,
                                         .dimensions = 1,
                                         .shape = {list[i].elements},
                                         .tag = (int64_t)i};
@@ -134,10 +152,11 @@ static SafetensorsEntry *entries_of(const StateTensor *list, size_t count) {
 
 // Copies a tensor part by part through host memory into the file.
 static bool write_tensor(Backend *b, SafetensorsWriter *writer, const StateTensor *tensor, void *part, Error *error) {
+    size_t size = safetensors_type_size(tensor->type);
     for (int64_t done = 0; done < tensor->elements; done += STATE_PART) {
         int64_t some = tensor->elements - done < STATE_PART ? tensor->elements - done : STATE_PART;
-        size_t bytes = (size_t)some * tensor->size;
-        b->copy(b, part, (const unsigned char *)tensor->memory + (size_t)done * tensor->size, bytes, NULL);
+        size_t bytes = (size_t)some * size;
+        b->copy(b, part, (const unsigned char *)tensor->memory + (size_t)done * size, bytes, NULL);
         b->synchronize(b, NULL);
         if (!safetensors_write(writer, part, bytes, error)) return false;
     }
@@ -170,13 +189,13 @@ static bool write_state(Trainer *trainer, const char *folder, json_t *files, Err
 }
 
 static bool read_tensor(Backend *b, const SafetensorsFile *file, int block, StateKind kind, void *memory,
-                        int64_t elements, Error *error) {
+                        SafetensorsType type, int64_t elements, Error *error) {
     char name[32];
     snprintf(name, sizeof name, "block.%d.%s", block, state_names[kind]);
     const SafetensorsTensor *tensor = safetensors_find(file, name);
-    size_t bytes = (size_t)elements * (kind == STATE_LOW_BITS ? sizeof(int16_t) : sizeof(float));
-    if (!tensor || tensor->bytes != bytes)
-        return error_set(error, "%s: tensor \"%s\" is missing or of another size", file->where, name);
+    size_t bytes = (size_t)elements * safetensors_type_size(type);
+    if (!tensor || tensor->type != type || tensor->bytes != bytes)
+        return error_set(error, "%s: tensor \"%s\" is missing or of another size or type", file->where, name);
     b->copy(b, memory, safetensors_data(file, tensor), bytes, NULL);
     b->synchronize(b, NULL);
     file_map_forget(&file->map, tensor->offset, tensor->bytes);
@@ -212,7 +231,7 @@ bool checkpoint_bytes(const Trainer *trainer, const CheckpointFacts *facts, uint
     if (!model_save_bytes(facts->source, &trainer->store.layout, &facts->save, bytes, error)) return false;
     const ActiveSet *active = &trainer->active;
     for (int i = 0; i < active->slot_count; i++)
-        *bytes += (uint64_t)active->slots[i].elements * (2 * sizeof(float) + sizeof(int16_t));
+        *bytes += (uint64_t)active->slots[i].elements * (2 * active->slots[i].moment_size + sizeof(int16_t));
     for (int block = 0; active->parked && block < active->blocks; block++)
         if (active->parked[block]) *bytes += (uint64_t)trainer->store.layout.layer.elements * sizeof(int16_t);
     return true;
@@ -273,6 +292,7 @@ bool checkpoint_save(Trainer *trainer, const CheckpointFacts *facts, const char 
     if (size >= (int)sizeof partial) return error_set(error, "output_dir: the path is too long");
     snprintf(final, sizeof final, "%s/checkpoint-%lld", output_dir, (long long)step);
     Error cleaning = {0}; // a failure to clean up must not hide the first one
+    trainer_settle(trainer);
     if (path_exists(partial) && !directory_remove(partial, error)) return false;
     bool ok = check_disk(trainer, facts, output_dir, error) && write_all(trainer, facts, partial, step, error);
     if (ok && path_exists(final)) ok = checkpoint_remove(output_dir, path_name(final), error); // torn, or left behind
@@ -300,13 +320,13 @@ static bool read_slots(Trainer *trainer, const json_t *manifest, int64_t step, c
         Slot *slot = NULL;
         if (block >= 0 && block < trainer->active.blocks && steps >= 0 && steps <= step &&
             !trainer->active.of_block[block])
-            slot = active_claim(&trainer->active, (int)block);
+            slot = active_claim(&trainer->active, &trainer->store, (int)block);
         if (!slot) return error_set(error, "%s: manifest.json lists a slot that this run has not", state->where);
         slot->steps = steps;
-        if (!read_tensor(b, state, slot->block, STATE_M, slot->m, slot->elements, error) ||
-            !read_tensor(b, state, slot->block, STATE_V, slot->v, slot->elements, error) ||
-            !read_tensor(b, state, slot->block, STATE_LOW_BITS, slot->low_bits, slot->elements, error))
-            return false;
+        void *memory[STATE_KINDS] = {slot->m, slot->v, slot->low_bits};
+        for (StateKind kind = STATE_M; kind < STATE_KINDS; kind++)
+            if (!read_tensor(b, state, slot->block, kind, memory[kind], state_type(slot, kind), slot->elements, error))
+                return false;
     }
     return true;
 }
@@ -315,7 +335,7 @@ static bool read_parked(Trainer *trainer, const SafetensorsFile *state, Error *e
     ActiveSet *active = &trainer->active;
     for (int block = 0; active->parked && block < active->blocks; block++) {
         if (active->of_block[block] || !active->parked[block]) continue;
-        if (!read_tensor(trainer->backend, state, block, STATE_LOW_BITS, active->parked[block],
+        if (!read_tensor(trainer->backend, state, block, STATE_LOW_BITS, active->parked[block], SAFETENSORS_I16,
                          trainer->store.layout.layer.elements, error))
             return false;
     }

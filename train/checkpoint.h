@@ -2,8 +2,9 @@
 //
 //   config.json, model*.safetensors, generation_config.json, tokenizer files   for every tool
 //   training.json            base model, data set, options: what a model card is made of
-//   lisa_state.safetensors   per slot m and v (F32) and low bits (I16); low bits of parked layers
-//   manifest.json            step, draw, slots, settings, and size and CRC-32 of every file and tensor; written last
+//   lisa_state.safetensors   per slot m and v (F32, or BF16 with optim_bits 16) and low bits (I16); low bits of parked
+//   layers manifest.json            step, draw, slots, settings, and size and CRC-32 of every file and tensor; written
+//   last
 //
 // It is written as .checkpoint-<step>.partial, synced and renamed; older checkpoints go only when the new one is
 // complete. A torn or altered file is refused by name.

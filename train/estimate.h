@@ -38,6 +38,7 @@ typedef struct StepPlan {
     // the norm is known.
     bool gradients_parked;
     bool fused_update; // no clipping: a block is updated as soon as its gradient is complete
+    int moment_bytes;  // of one of AdamW's moments: 4, or 2; 0 counts as 4
 } StepPlan;
 
 typedef struct Estimate {

@@ -24,16 +24,17 @@ int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, i
     return n;
 }
 
-int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep,
+int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, const PassSizes *sizes,
                      GemmWork works[GEMM_WORKS_MAX]) {
     int64_t d = config->hidden, f = config->intermediate, q = (int64_t)config->heads * config->head_dim;
     int64_t kv = (int64_t)config->kv_heads * config->head_dim, T = batch->used, L = config->layers;
+    int64_t mlps = L - sizes->keep_all, attentions = mlps - sizes->keep_attention;
     int n = 0;
-    if (keep == KEEP_INPUT) {
-        works[n++] = (GemmWork){GEMM_FORWARD, T, q + 2 * kv, d, L};
-        works[n++] = (GemmWork){GEMM_FORWARD, T, d, q, L};
+    if (attentions > 0) {
+        works[n++] = (GemmWork){GEMM_FORWARD, T, q + 2 * kv, d, attentions};
+        works[n++] = (GemmWork){GEMM_FORWARD, T, d, q, attentions};
     }
-    if (keep != KEEP_ALL) works[n++] = (GemmWork){GEMM_FORWARD, T, 2 * f, d, L};
+    if (mlps > 0) works[n++] = (GemmWork){GEMM_FORWARD, T, 2 * f, d, mlps};
     return n;
 }
 
@@ -61,10 +62,11 @@ double attention_flops(const ModelConfig *config, const MicroBatch *batch) {
     return flops;
 }
 
-double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b) {
+double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, const PassSizes *sizes,
+                                const Backend *b) {
     double flops = 0;
-    int forwards = keep == KEEP_INPUT ? 2 : 1;
     for (int layer = 0; layer < config->layers; layer++) {
+        int forwards = pass_keep(sizes, config->layers, layer) == KEEP_INPUT ? 2 : 1;
         for (int32_t s = 0; s < batch->sequences; s++) {
             int64_t tokens = batch->starts[s + 1] - batch->starts[s];
             int products = 2 * forwards + b->attention_products(b, tokens);

@@ -8,7 +8,7 @@
 #include "data/batch.h"
 #include "kernels/kernels.h"
 #include "model/config.h"
-#include "model/layer.h"
+#include "train/passes.h"
 
 // `count` multiplications of the same shape.
 typedef struct GemmWork {
@@ -23,8 +23,8 @@ typedef struct GemmWork {
 int gemm_works(const ModelConfig *config, int active, const MicroBatch *batch, int64_t chunk,
                GemmWork works[GEMM_WORKS_MAX]);
 
-// The multiplications that the backward pass computes again where a layer keeps no more than `keep`.
-int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep,
+// The multiplications that the backward pass computes again, as the layers keep what `sizes` says.
+int gemm_works_again(const ModelConfig *config, const MicroBatch *batch, const PassSizes *sizes,
                      GemmWork works[GEMM_WORKS_MAX]);
 
 double gemm_flops(const GemmWork *work);                                    // of all `count`
@@ -33,4 +33,5 @@ double attention_flops(const ModelConfig *config, const MicroBatch *batch); // o
 double attention_product_flops(const ModelConfig *config, int layer, double tokens);
 double attention_layer_flops(const ModelConfig *config, const MicroBatch *batch, int layer);
 // With the forward pass that is computed again, and as the backend does it.
-double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, LayerKeep keep, const Backend *b);
+double attention_flops_executed(const ModelConfig *config, const MicroBatch *batch, const PassSizes *sizes,
+                                const Backend *b);

@@ -5,17 +5,26 @@
 #pragma once
 #include "model/head.h"
 #include "model/store.h"
+#include "train/inputs.h"
 #include "train/phases.h"
 #include "train/upload.h"
 
 // What the plan decided about the passes.
 typedef struct PassSizes {
-    int64_t tokens;    // capacity of a micro-batch
-    int64_t sweep;     // micro-batches of a sweep
-    int64_t positions; // rows of the rotary tables
-    int64_t chunk;     // rows of logits at a time
-    LayerKeep keep;    // what each layer keeps between forward and backward
+    int64_t tokens;     // capacity of a micro-batch
+    int64_t sweep;      // micro-batches of a sweep
+    int64_t positions;  // rows of the rotary tables
+    int64_t chunk;      // rows of logits at a time
+    int64_t rows;       // distinct tokens of an optimizer batch, and of a sweep, at most
+    int keep_all;       // so many of the top layers keep all that their backward pass needs,
+    int keep_attention; // so many below them all but the MLP's intermediates; the others their input alone
+    InputsPlace inputs; // where layer inputs wait for the backward pass
 } PassSizes;
+
+// What layer l of `layers` keeps.
+LayerKeep pass_keep(const PassSizes *sizes, int layers, int l);
+// Every layer keeps the same.
+void pass_keep_everywhere(PassSizes *sizes, int layers, LayerKeep keep);
 
 typedef struct Passes {
     Backend *backend;
@@ -26,11 +35,16 @@ typedef struct Passes {
     LayerContext layer;   // shares its memory with head: one or the other is in use
     HeadContext head;
     Upload upload;
+    Inputs inputs;
     const DeviceBatch *batches; // [sweep] of the sweep that is being queued
-    LayerActivations *kept;     // [sweep * L]: layer l of micro-batch m at m * L + l
-    Activation **last;          // [sweep]: the last layer's output, then dx: [T, d]
+    LayerActivations *kept;     // [sweep * L]: layer l of micro-batch m at m * L + l; inputs are in `inputs`
     double *loss;               // device: summed loss of the micro-batches since passes_begin
     PhaseClock *clock;          // borrowed; set by who measures, else NULL
+    // Only some rows of E count: places[id] is the row of `table` (when E is on the host) and of the gradient of
+    // E as the input table (when it is compact) that stands for the token. NULL: tables with all rows. Borrowed; set
+    // before passes are queued.
+    const int32_t *places; // [V]
+    const bf16 *table;     // device memory: rows of E's weights
 } Passes;
 
 // Takes every buffer. Fails on overflow or without memory for the tables; measuring arenas are fine. End with
@@ -47,6 +61,10 @@ void passes_begin(Passes *passes);
 // Where a sweep's gradients go.
 typedef struct GradientSink {
     float *const *gradients; // [blocks] device memory, added to; NULL for a frozen block; E and H must have one
+    float *embedding;        // E's gradient as the input table, added to, with the rows that Passes.places says or all
+                             // of them; NULL: gradients[0], which with tied embeddings has the head's gradient too
+    // Called before anything is added to a block's gradient. NULL: not wanted.
+    void (*begin)(void *context, int block);
     // Called when the sweep has added all it has to a block's gradient: H first, then active layers downward, then E.
     // From then on the sweep neither reads the block's weights nor touches its gradient. NULL: not wanted.
     void (*complete)(void *context, int block);

@@ -1,42 +1,21 @@
-// plan.c - see plan.h.
-#include "train/plan.h"
-#include "train/trainer.h"
-#include <stdarg.h>
+// plan.c - limits, what is known before any plan is looked at, and the plans beside the chosen one. See plan.h.
+#include "base/files.h"
+#include "base/free_memory.h"
+#include "kernels/usable.h"
+#include "train/plan_parts.h"
 #include <stdio.h>
 #include <string.h>
 
-#define TOKENS_MULTIPLE 128                   // of a micro-batch's capacity: whole tiles of every kernel
-#define TOKENS_USEFUL   2048                  // more tokens at a time make no matrix multiplication faster
-#define CHUNK_LOGITS    512                   // rows of logits at a time
-#define HOST_SHARE      0.9                   // of the free memory; the rest is for files, tokens and the system
-#define CARD_RESERVE    ((uint64_t)256 << 20) // of a card's free memory, for the code of kernels, loaded at first use
+#define CARD_CONTEXT ((uint64_t)450 << 20) // what the driver and that code take; an assumption
+#define NO_LIMIT     (UINT64_MAX / 4)
 
-// Tokens of an optimizer batch, were each sequence as long as the longest.
-static int64_t largest_batch(const PlanRequest *request) {
+int64_t plan_largest_batch(const PlanRequest *request) {
     const TrainSettings *s = request->settings;
     int64_t batch;
     if (__builtin_mul_overflow(s->per_device_train_batch_size, s->gradient_accumulation_steps, &batch) ||
         __builtin_mul_overflow(batch, request->cutoff_len, &batch))
         return INT64_MAX;
     return batch;
-}
-
-static PassSizes choose_sizes(const PlanRequest *request) {
-    const TrainSettings *s = request->settings;
-    int64_t longest = request->cutoff_len, batch = largest_batch(request);
-    int64_t tokens = s->micro_batch_tokens;
-    if (tokens == 0) tokens = batch < TOKENS_USEFUL ? batch : TOKENS_USEFUL;
-    if (tokens < longest) tokens = longest;
-    tokens = round_up(tokens, TOKENS_MULTIPLE);
-    return (PassSizes){
-        .tokens = tokens,
-        .sweep = 1,
-        .positions = longest,
-        .chunk = tokens < CHUNK_LOGITS ? tokens : CHUNK_LOGITS,
-        .keep = request->evaluate_only || s->gradient_checkpointing == CHECKPOINT_TRUE ? KEEP_INPUT
-                : s->gradient_checkpointing == CHECKPOINT_MLP                          ? KEEP_ATTENTION
-                                                                                       : KEEP_ALL,
-    };
 }
 
 static bool check_request(const PlanRequest *request, Error *error) {
@@ -47,6 +26,16 @@ static bool check_request(const PlanRequest *request, Error *error) {
                     (long long)s->lisa_activated_layers, layers);
         return error_hint(error, "choose 0 to %d, or train all of them with finetuning_type=full", layers);
     }
+    if (s->layers_resident > layers) {
+        error_usage(error, "layers_resident: %lld is more than the model's %d layers", (long long)s->layers_resident,
+                    layers);
+        return error_hint(error, "choose 0 to %d, or leave it out", layers);
+    }
+    if (request->config->tied && (s->embedding_state == PLACE_HOST || s->head_state == PLACE_HOST)) {
+        error_usage(error, "%s: the model's embedding and head are one matrix, whose state stays on the device",
+                    s->embedding_state == PLACE_HOST ? "embedding_state" : "head_state");
+        return error_hint(error, "leave it out");
+    }
     if (request->cutoff_len > request->config->max_positions) {
         error_usage(error, "cutoff_len: %lld is more than the %lld positions that the model was made for",
                     (long long)request->cutoff_len, (long long)request->config->max_positions);
@@ -55,124 +44,98 @@ static bool check_request(const PlanRequest *request, Error *error) {
     return model_config_fits(request->config, request->backend, error);
 }
 
-// ---- what fits ----
+// ---- limits ----
 
-static uint64_t usable(Backend *b, MemoryKind kind) {
-    uint64_t bytes = b->memory_available(b, kind);
-    if (b->unified || kind == MEMORY_PINNED) return (uint64_t)((double)bytes * HOST_SHARE);
-    return bytes > CARD_RESERVE ? bytes - CARD_RESERVE : 0;
+static bool describes_only(const Backend *b) {
+    return !b->allocate;
 }
 
-static bool fits(const Plan *plan, const Backend *b) {
-    if (b->unified) return plan->device_bytes + plan->host_bytes <= plan->limit;
-    return plan->device_bytes <= plan->limit && plan->host_bytes <= plan->host_limit;
+static bool more_than_there_is(const char *option, uint64_t asked, uint64_t available, Error *error) {
+    char more[16], less[16];
+    error_usage(error, "%s: %s is more than the %s that are free", option, format_bytes(more, asked),
+                format_bytes(less, available));
+    return error_hint(error, "choose less, or leave it out to use what is free; `lisa plan` also plans for machines "
+                             "that are not there: --device cuda with --vram and --ram");
 }
 
-// The plan of a request that keeps as much as fits; *good says whether it does.
-static bool try_plan(Plan *plan, const PlanRequest *request, bool *good, Error *error) {
-    Backend *b = request->backend;
-    *plan = (Plan){.limit = request->memory_limit ? request->memory_limit : usable(b, MEMORY_DEVICE),
-                   .host_limit = usable(b, MEMORY_PINNED),
-                   .evaluate_only = request->evaluate_only,
-                   .workspace_bytes = b->workspace_bytes};
-    plan->sizes = choose_sizes(request);
-    plan->fused_update = request->settings->max_grad_norm == 0 && largest_batch(request) <= plan->sizes.tokens;
-    bool lower = request->settings->gradient_checkpointing == CHECKPOINT_AUTO;
-    for (;;) {
-        if (!trainer_measure(plan, b, request->config, request->settings, error)) return false;
-        *good = fits(plan, b);
-        if (*good || !lower || plan->sizes.keep == KEEP_INPUT) return true;
-        plan->sizes.keep--;
-    }
+// Of a card, limits count what is beside the arena too.
+static bool limit_device(Plan *common, const PlanRequest *r, Error *error) {
+    Backend *b = r->backend;
+    bool live = !describes_only(b);
+    if (!b->unified) common->fixed_bytes = b->workspace_bytes + CARD_CONTEXT;
+    uint64_t available = live ? b->memory_available(b, MEMORY_DEVICE) + common->fixed_bytes : NO_LIMIT;
+    if (r->memory_limit > available) return more_than_there_is("vram", r->memory_limit, available, error);
+    common->limit = live ? usable_memory(b, MEMORY_DEVICE) + common->fixed_bytes : NO_LIMIT;
+    if (r->memory_limit && (b->unified || r->memory_limit < common->limit)) common->limit = r->memory_limit;
+    return true;
 }
 
-static bool would_fit(const PlanRequest *request, const TrainSettings *settings, int64_t cutoff_len) {
-    Plan plan;
-    Error error;
-    bool good = false;
-    PlanRequest changed = *request;
-    changed.settings = settings;
-    changed.cutoff_len = cutoff_len;
-    return try_plan(&plan, &changed, &good, &error) && good;
+// Host memory beside a card; how much of it can be pinned.
+static bool limit_host(Plan *common, const PlanRequest *r, Error *error) {
+    Backend *b = r->backend;
+    bool live = !describes_only(b);
+    uint64_t available = free_memory();
+    if (live && r->host_limit > available) return more_than_there_is("ram", r->host_limit, available, error);
+    common->host_limit = r->host_limit ? r->host_limit : usable_share(available);
+    common->pinned_limit = live ? usable_memory(b, MEMORY_PINNED) : common->host_limit;
+    if (r->pinned_limit && r->pinned_limit < common->pinned_limit) common->pinned_limit = r->pinned_limit;
+    if (common->host_limit < common->pinned_limit) common->pinned_limit = common->host_limit;
+    return true;
 }
 
-#define SHORTEST 64 // tokens; a cutoff_len below it is no advice
-
-// Appends an alternative to "a, or b".
-__attribute__((format(printf, 3, 4))) static void advise(char *text, size_t size, const char *format, ...) {
-    size_t used = strlen(text);
-    va_list arguments;
-    if (used) used += (size_t)snprintf(text + used, size - used, ", or ");
-    if (used >= size) return;
-    va_start(arguments, format);
-    vsnprintf(text + used, size - used, format, arguments);
-    va_end(arguments);
+bool plan_frame(PlanFrame *frame, const PlanRequest *request, Error *error) {
+    Error ignored = {0};
+    *frame = (PlanFrame){.request = request, .common = {.evaluate_only = request->evaluate_only}};
+    Plan *common = &frame->common;
+    if (!limit_device(common, request, error) || !limit_host(common, request, error)) return false;
+    common->disk_limit = 0;
+    if (request->scratch_dir && describes_only(request->backend))
+        common->disk_limit = NO_LIMIT;
+    else if (request->scratch_dir && !disk_free_bytes(request->scratch_dir, &common->disk_limit, &ignored))
+        common->disk_limit = 0;
+    frame->rates = request->rates ? *request->rates : rates_assumed(common->limit);
+    return true;
 }
 
-// Appends the largest number of layers that fits.
-static void advise_layers(const PlanRequest *request, char *text, size_t size) {
-    TrainSettings changed = *request->settings;
-    bool lisa = changed.finetuning_type == METHOD_LISA;
-    int64_t layers = changed.lisa_activated_layers;
-    changed.finetuning_type = METHOD_LISA;
-    for (changed.lisa_activated_layers = lisa ? layers - 1 : layers; changed.lisa_activated_layers >= 0;
-         changed.lisa_activated_layers--) {
-        if (!would_fit(request, &changed, request->cutoff_len)) continue;
-        advise(text, size, "%slisa_activated_layers=%lld", lisa ? "" : "finetuning_type=lisa ",
-               (long long)changed.lisa_activated_layers);
-        return;
-    }
+uint64_t plan_limited_bytes(const Plan *plan, const Backend *b) {
+    return plan->device_bytes + (b->unified ? plan->pinned_bytes + plan->host_bytes : plan->fixed_bytes);
 }
 
-// Appends the largest micro-batch that fits, of shorter sequences where it must be.
-static void advise_tokens(const PlanRequest *request, int64_t now, char *text, size_t size) {
-    TrainSettings changed = *request->settings;
-    for (int64_t tokens = now / 2; tokens >= SHORTEST; tokens /= 2) {
-        int64_t length = tokens < request->cutoff_len ? tokens : request->cutoff_len;
-        changed.micro_batch_tokens = round_up(tokens, TOKENS_MULTIPLE);
-        if (!would_fit(request, &changed, length)) continue;
-        if (length == request->cutoff_len)
-            advise(text, size, "micro_batch_tokens=%lld", (long long)changed.micro_batch_tokens);
-        else
-            advise(text, size, "cutoff_len=%lld micro_batch_tokens=%lld", (long long)length,
-                   (long long)changed.micro_batch_tokens);
-        return;
-    }
+uint64_t plan_spare_bytes(const Plan *plan, const Backend *b) {
+    uint64_t limit = b->unified ? plan->limit : plan->host_limit;
+    uint64_t taken = plan->pinned_bytes + plan->host_bytes + (b->unified ? plan->device_bytes : 0);
+    return limit > taken ? limit - taken : 0;
 }
 
-// The changes of which each alone would make it fit; "" when there is none.
-static void list_what_fits(const PlanRequest *request, const Plan *plan, char *text, size_t size) {
-    TrainSettings changed = *request->settings;
-    *text = 0;
-    changed.gradient_checkpointing = CHECKPOINT_TRUE;
-    bool keeps_more = request->settings->gradient_checkpointing > CHECKPOINT_TRUE; // auto has tried it
-    if (!request->evaluate_only && keeps_more && would_fit(request, &changed, request->cutoff_len))
-        advise(text, size, "gradient_checkpointing=true");
-    if (!request->evaluate_only) advise_layers(request, text, size);
-    advise_tokens(request, plan->sizes.tokens, text, size);
-}
-
-// Which memory is too small, and what would fit.
-static bool too_large(const PlanRequest *request, const Plan *plan, Error *error) {
-    char needed[16], limit[16], changes[256];
-    const Backend *b = request->backend;
-    bool card = !b->unified && plan->device_bytes > plan->limit, pinned = !b->unified && !card;
-    uint64_t bytes = b->unified ? plan->device_bytes + plan->host_bytes : card ? plan->device_bytes : plan->host_bytes;
-    error_set(error, "the run needs %s of %s, %s can be used", format_bytes(needed, bytes),
-              card     ? "the card's memory"
-              : pinned ? "pinned host memory"
-                       : "memory",
-              format_bytes(limit, pinned ? plan->host_limit : plan->limit));
-    list_what_fits(request, plan, changes, sizeof changes);
-    if (*changes) return error_hint(error, "this would fit: %s; or close other programs", changes);
-    return error_hint(error,
-                      "close other programs, or take a smaller model: no smaller cutoff_len (now %lld), fewer "
-                      "lisa_activated_layers or gradient_checkpointing=true alone is enough",
-                      (long long)request->cutoff_len);
+bool plan_fits(const Plan *plan, const Backend *b) {
+    if (plan->disk_bytes > plan->disk_limit || plan_limited_bytes(plan, b) > plan->limit) return false;
+    return b->unified ||
+           (plan->pinned_bytes <= plan->pinned_limit && plan->pinned_bytes + plan->host_bytes <= plan->host_limit);
 }
 
 bool plan_make(Plan *plan, const PlanRequest *request, Error *error) {
-    bool good;
-    if (!check_request(request, error) || !try_plan(plan, request, &good, error)) return false;
-    return good || too_large(request, plan, error);
+    PlanFrame frame;
+    PlanSearch search;
+    if (!check_request(request, error) || !plan_frame(&frame, request, error) ||
+        !plan_search(&search, &frame, false, error))
+        return false;
+    if (!search.found) return plan_refuse(&frame, &search, error);
+    *plan = search.best;
+    return true;
+}
+
+// ---- words ----
+
+const char *plan_checkpointing(const Plan *plan, int layers, char text[PLAN_CHECKPOINTING_SIZE]) {
+    static const char *const names[] = {"false", "mlp", "true"};
+    int all = plan->sizes.keep_all, attention = plan->sizes.keep_attention;
+    int counts[] = {all, attention, layers - all - attention}, used = 0;
+    *text = 0;
+    for (int i = 0; i < 3; i++) {
+        if (counts[i] == layers) return strcpy(text, names[i]);
+        if (counts[i] == 0) continue;
+        used += snprintf(text + used, PLAN_CHECKPOINTING_SIZE - (size_t)used, "%s%s for %d%s", used ? ", " : "",
+                         names[i], counts[i], used ? "" : " layers");
+    }
+    return text;
 }

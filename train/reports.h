@@ -21,7 +21,6 @@ typedef struct StepReport {
 
 // What the device makes of a step's gradients; in device memory.
 typedef struct StepNumbers {
-    double squares;   // sum of squares of the active gradients
     float norm;       // their norm
     float clip_scale; // what gradients are multiplied by
     int32_t skip;     // 1: loss or norm was not finite, nothing was updated

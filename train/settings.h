@@ -14,6 +14,9 @@ typedef enum { SAMPLING_UNIFORM, SAMPLING_CYCLE } LisaSampling;
 // The learning rate after warm-up; "constant" alone has no warm-up, as in the Trainer.
 typedef enum { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULE_CONSTANT_WITH_WARMUP } ScheduleType;
 
+// Bits of an element of AdamW's m and v: fp32, or bf16 with stochastic rounding, which takes half the memory.
+typedef enum { OPTIM_BITS_32, OPTIM_BITS_16 } OptimBits;
+
 // What is kept of a layer's forward pass for its backward pass; the rest is computed again.
 typedef enum {
     CHECKPOINT_AUTO, // the plan keeps as much as fits
@@ -21,6 +24,10 @@ typedef enum {
     CHECKPOINT_MLP,  // all but the MLP's intermediates
     CHECKPOINT_FALSE // all that the backward pass needs
 } GradientCheckpointing;
+
+// Where something lies.
+typedef enum { PLACE_AUTO, PLACE_DEVICE, PLACE_HOST } MemoryPlace;
+typedef enum { STREAM_AUTO, STREAM_MEMORY, STREAM_FILE } StreamSource;
 
 // When something recurring is done.
 typedef enum { WHEN_NO, WHEN_STEPS, WHEN_EPOCH } Strategy;
@@ -55,10 +62,19 @@ typedef struct TrainSettings {
     double adam_beta2;    // in [0, 1)
     double adam_epsilon;  // > 0
     double max_grad_norm; // clip the norm over all active gradients to this; 0: no clipping
+    OptimBits optim_bits; // 16 only where it was asked for: the plan never chooses it
 
-    // ---- memory
+    // ---- memory: what is not given the plan chooses
     GradientCheckpointing gradient_checkpointing;
-    int64_t micro_batch_tokens; // tokens that go through a block at once, a multiple of 128; 0: the plan chooses
+    int64_t micro_batch_tokens;  // tokens that go through a block at once, a multiple of 128; 0: not given
+    int64_t sweep_micro_batches; // micro-batches that go through a block before the next block; 0: not given
+    int64_t layers_resident;     // decoder layers whose weights stay on the device; -1: not given
+    StreamSource stream_from;    // where the weights of the others are
+    MemoryPlace layer_inputs;    // where layer inputs wait for the backward pass
+    MemoryPlace embedding_state; // E's weights and AdamW state
+    MemoryPlace head_state;      // H's AdamW state
+    MemoryPlace layer_state;     // the active layers'
+    MemoryPlace gradients;       // of H and layers until the norm of all is known
 
     // ---- reporting, evaluating, saving
     int64_t logging_steps; // a line of metrics.jsonl every so many steps; >= 1

@@ -1,27 +1,33 @@
 // slot.c - see slot.h.
 #include "train/slot.h"
+#include "base/random.h"
+#include "model/uses.h"
 #include <math.h>
 
-void slot_take(Slot *slot, Arena *arena, int64_t elements, int64_t decayed) {
+void slot_take(Slot *slot, Arena *arena, int64_t elements, int64_t decayed, OptimBits bits) {
     *slot = (Slot){.block = -1, .elements = elements, .decayed = decayed};
-    slot->m = arena_take(arena, elements, sizeof(float));
-    slot->v = arena_take(arena, elements, sizeof(float));
+    slot->moment_size = bits == OPTIM_BITS_16 ? sizeof(bf16) : sizeof(float);
+    arena->use = USE_MOMENTS;
+    slot->m = arena_take(arena, elements, slot->moment_size);
+    slot->v = arena_take(arena, elements, slot->moment_size);
+    arena->use = USE_LOW_BITS;
     slot->low_bits = arena_take(arena, elements, sizeof(int16_t));
 }
 
-void slot_enter(Slot *slot, Backend *backend, int block) {
+void slot_enter(Slot *slot, int block) {
+    Backend *b = slot->backend;
     size_t count = (size_t)slot->elements;
     slot->block = block;
     slot->steps = 0;
-    backend->zero(backend, slot->m, count * sizeof(float), NULL);
-    backend->zero(backend, slot->v, count * sizeof(float), NULL);
-    backend->zero(backend, slot->low_bits, count * sizeof(int16_t), NULL);
+    b->zero(b, slot->m, count * slot->moment_size, NULL);
+    b->zero(b, slot->v, count * slot->moment_size, NULL);
+    b->zero(b, slot->low_bits, count * sizeof(int16_t), NULL);
 }
 
-void slot_update(Slot *slot, Backend *backend, bf16 *weights, const TrainSettings *settings, double learning_rate,
-                 const float *clip_scale, const int32_t *skip) {
+AdamWStep slot_step(Slot *slot, const TrainSettings *settings, double learning_rate, const float *clip_scale,
+                    const int32_t *skip) {
     double t = (double)++slot->steps;
-    AdamWStep step = {
+    return (AdamWStep){
         .learning_rate = learning_rate,
         .beta1 = settings->adam_beta1,
         .beta2 = settings->adam_beta2,
@@ -32,11 +38,21 @@ void slot_update(Slot *slot, Backend *backend, bf16 *weights, const TrainSetting
         .decayed = slot->decayed,
         .clip_scale = clip_scale,
         .skip = skip,
+        .bf16_moments = slot->moment_size == sizeof(bf16),
+        .moment_key = random_key(settings->seed, RANDOM_MOMENTS, (uint64_t)slot->block, (uint64_t)slot->steps),
     };
-    backend->adamw(backend, weights, slot->low_bits, slot->gradient, slot->m, slot->v, slot->elements, &step, NULL);
 }
 
-void slot_leave(Slot *slot, Backend *backend, bf16 *weights, uint64_t key) {
-    backend->freeze(backend, weights, slot->low_bits, slot->elements, key, NULL);
+void slot_update(Slot *slot, bf16 *weights, const float *gradient, const AdamWStep *step, const SlotRows *rows) {
+    Backend *b = slot->backend;
+    if (rows->places)
+        b->adamw_rows(b, weights, slot->low_bits, gradient, rows->places, slot->m, slot->v, rows->rows, rows->count,
+                      rows->columns, step, NULL);
+    else
+        b->adamw(b, weights, slot->low_bits, gradient, slot->m, slot->v, slot->elements, step, NULL);
+}
+
+void slot_leave(Slot *slot, bf16 *weights, uint64_t key) {
+    slot->backend->freeze(slot->backend, weights, slot->low_bits, slot->elements, key, NULL);
     slot->block = -1;
 }

@@ -1,7 +1,7 @@
 // trainer.h - a model in training: weights, active set, passes, and one optimizer step.
 #pragma once
 #include "model/source.h"
-#include "train/active.h"
+#include "train/offload.h"
 #include "train/passes.h"
 #include "train/plan.h"
 #include "train/reports.h"
@@ -12,16 +12,22 @@ typedef struct Trainer {
     const TrainSettings *settings; // borrowed
     Plan plan;
     Arena device;
-    Arena host;
+    Arena pinned;         // host memory that the device reaches
+    Arena host;           // other host memory
+    HostUpdates *updates; // NULL: all state is on the device
     BlockStore store;
+    BatchRows rows; // not for evaluating alone with tied embeddings
     ActiveSet active;
+    Offload offload;
     Passes passes;
     double learning_rate; // of the step that is being taken
     float **gradients;    // [blocks] of the active slots, NULL when frozen; refilled each step
     StepNumbers *numbers; // device memory
+    double *squares;      // device memory: [blocks] sums of squares of the active gradients, 0 for frozen blocks
     ReportRing reports;
     double *evaluated; // pinned: the summed loss of an evaluation
     int64_t evaluated_targets;
+    bool pinned_refused; // trainer_create failed because the pinned arena could not be had
 } Trainer;
 
 // Allocates everything that `plan` counted; a trainer with a plan that is evaluate_only can take no step. backend,
@@ -45,6 +51,10 @@ int64_t trainer_owed(const Trainer *trainer);
 // Waits for the oldest step that is owed and tells of it. A step that was skipped has left the weights as they were,
 // but steps queued behind it may have gone on from there. false when the device has failed.
 bool trainer_report(Trainer *trainer, StepReport *report, Error *error);
+
+// What steps have left to do on the host is done: slots and weights are those after the last step. Before they are
+// looked at from outside.
+void trainer_settle(Trainer *trainer);
 
 // Forward passes alone, between two steps: begin, any number of micro-batches, then the summed loss and the number of
 // targets of them all. Only the end waits.

@@ -67,7 +67,20 @@ static const int32_t *pack(Packing *packing, const int32_t *from, int64_t count)
     return packing->buffer->device + place;
 }
 
-static DeviceBatch pack_batch(Packing *packing, const MicroBatch *batch, int64_t multiple, int32_t pad) {
+// The same with each id replaced by its place; the tail of a micro-batch has id 0, which may have none.
+static const int32_t *pack_ids(Packing *packing, const int32_t *from, int64_t count, const int32_t *places) {
+    if (!places) return pack(packing, from, count);
+    int64_t start = packing->used;
+    for (int64_t i = 0; i < count; i++) {
+        int32_t place = places[from[i]];
+        packing->buffer->host[start + i] = place < 0 ? 0 : place;
+    }
+    packing->used += padded(count);
+    return packing->buffer->device + start;
+}
+
+static DeviceBatch pack_batch(Packing *packing, const MicroBatch *batch, int64_t multiple, int32_t pad,
+                              const int32_t *places, bool place_ids) {
     DeviceBatch d = {
         .tokens = round_up(batch->used, multiple),
         .targets = batch->targets,
@@ -76,24 +89,26 @@ static DeviceBatch pack_batch(Packing *packing, const MicroBatch *batch, int64_t
     };
     for (int32_t r = 0; r < batch->row_count; r++)
         if (batch->rows[r] == pad) d.pad_row = r;
-    d.ids = pack(packing, batch->ids, d.tokens);
+    d.ids = pack_ids(packing, batch->ids, d.tokens, place_ids ? places : NULL);
     d.layer.positions = pack(packing, batch->positions, d.tokens);
     d.layer.starts = pack(packing, batch->starts, batch->sequences + 1);
     d.layer.sequences = batch->sequences;
     d.target_rows = pack(packing, batch->target_rows, batch->targets);
     d.labels = pack(packing, batch->labels, batch->targets);
-    d.rows = pack(packing, batch->rows, batch->row_count);
+    d.rows = pack_ids(packing, batch->rows, batch->row_count, places);
     d.row_starts = pack(packing, batch->row_starts, batch->row_count + 1);
     d.row_tokens = pack(packing, batch->row_tokens, batch->used);
     return d;
 }
 
-const DeviceBatch *upload_begin(Upload *upload, const MicroBatch *batches, int64_t count, int32_t pad) {
+const DeviceBatch *upload_begin(Upload *upload, const MicroBatch *batches, int64_t count, int32_t pad,
+                                const int32_t *places, bool place_ids) {
     Backend *b = upload->backend;
     UploadBuffer *buffer = &upload->buffers[upload->current];
     Packing packing = {buffer, 0};
     if (buffer->used) b->event_synchronize(b, buffer->arrived);
-    for (int64_t m = 0; m < count; m++) upload->batches[m] = pack_batch(&packing, &batches[m], b->token_multiple, pad);
+    for (int64_t m = 0; m < count; m++)
+        upload->batches[m] = pack_batch(&packing, &batches[m], b->token_multiple, pad, places, place_ids);
     if (buffer->used) b->event_wait(b, buffer->computed, upload->stream);
     b->copy(b, buffer->device, buffer->host, (size_t)packing.used * sizeof(int32_t), upload->stream);
     b->event_record(b, buffer->arrived, upload->stream);

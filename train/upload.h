@@ -16,7 +16,7 @@ typedef struct DeviceBatch {
     int64_t row_count;          // distinct ids
     int64_t pad_row;            // where the padding token is among them; row_count when it did not occur
     LayerTokens layer;          // positions, starts, sequences
-    const int32_t *ids;         // [T]
+    const int32_t *ids;         // [T]; as upload_begin says, as `rows`
     const int32_t *target_rows; // [targets]
     const int32_t *labels;      // [targets]
     const int32_t *rows;        // [row_count], see MicroBatch
@@ -51,7 +51,10 @@ void upload_free(Upload *upload); // waits for copies under way; also of a zeroe
 bool upload_open(Upload *upload, Error *error);
 
 // Packs `count` micro-batches and queues their copy; the compute stream waits for it. The caller's memory is free for
-// other use on return. pad: the padding token's id, -1 when there is none. The result is valid until upload_end.
-const DeviceBatch *upload_begin(Upload *upload, const MicroBatch *batches, int64_t count, int32_t pad);
+// other use on return. pad: the padding token's id, -1 when there is none. places: [V] numbers that stand for the ids
+// in `rows` and, with place_ids, in `ids`, ascending with them; NULL: the ids themselves. The result is valid until
+// upload_end.
+const DeviceBatch *upload_begin(Upload *upload, const MicroBatch *batches, int64_t count, int32_t pad,
+                                const int32_t *places, bool place_ids);
 // All that reads the sweep's indices has been queued on the compute stream.
 void upload_end(Upload *upload);

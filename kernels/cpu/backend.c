@@ -4,14 +4,13 @@
 // it was recorded.
 #include "base/clock.h"
 #include "base/free_memory.h"
+#include "base/host_memory.h"
 #include "kernels/cpu/cpu.h"
 #include <cblas.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#define ALIGNMENT     256
 #define HUGE_PAGE     ((size_t)2 << 20)
 #define WORK_PER_TASK 16384 // elements; a few microseconds, so that handing out work costs little
 
@@ -63,15 +62,10 @@ void cpu_round(const CpuBackend *cpu, float *values, int64_t count) {
 // ---- device part -------------------------------------------------------------------------------------------------
 
 static bool cpu_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memory, Error *error) {
+    static const char *const names[MEMORY_KINDS] = {"device memory", "pinned memory", "host memory"};
     (void)b;
-    // Large memory starts on a huge page: fewer TLB misses in the matrix products and the optimizer.
-    bool large = bytes >= 2 * HUGE_PAGE;
-    if (posix_memalign(memory, large ? HUGE_PAGE : ALIGNMENT, bytes ? bytes : 1)) {
-        *memory = NULL;
-        return error_memory(error, kind == MEMORY_PINNED ? "pinned memory" : "device memory", bytes);
-    }
-    if (large) madvise(*memory, bytes, MADV_HUGEPAGE); // a wish; refused is fine
-    return true;
+    *memory = host_memory_allocate(bytes, names[kind], error);
+    return *memory != NULL;
 }
 
 static void cpu_release(Backend *b, MemoryKind kind, void *memory) {
@@ -192,6 +186,7 @@ static const Backend CPU_TABLE = {
     .check = cpu_check,
     .embed_forward = cpu_embed_forward,
     .embed_backward = cpu_embed_backward,
+    .add_rows = cpu_add_rows,
     .linear_forward = cpu_linear_forward,
     .linear_backward_input = cpu_linear_backward_input,
     .linear_backward_weight = cpu_linear_backward_weight,

@@ -3,6 +3,7 @@
 // Everything is queued on streams and returns at once. CUDA reports a kernel's fault at some later call: the first one
 // seen is kept with the operation that was being issued then, and check() tells it.
 #include "base/free_memory.h"
+#include "base/host_memory.h"
 #include "base/numbers.h"
 #include "kernels/cuda/backend.h"
 #include "kernels/cuda/cards.h"
@@ -52,6 +53,10 @@ static bool out_of_memory(MemoryKind kind, size_t bytes, Error *error) {
 static bool cuda_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memory, Error *error) {
     (void)b;
     if (bytes == 0) bytes = 1;
+    if (kind == MEMORY_HOST) {
+        *memory = host_memory_allocate(bytes, "host memory", error);
+        return *memory != NULL;
+    }
     cudaError_t status =
         kind == MEMORY_PINNED ? cudaHostAlloc(memory, bytes, cudaHostAllocPortable) : cudaMalloc(memory, bytes);
     if (status == cudaSuccess) return true;
@@ -62,6 +67,10 @@ static bool cuda_allocate(Backend *b, MemoryKind kind, size_t bytes, void **memo
 
 static void cuda_release(Backend *b, MemoryKind kind, void *memory) {
     if (!memory) return;
+    if (kind == MEMORY_HOST) {
+        free(memory);
+        return;
+    }
     cuda_note(b, "releasing memory", kind == MEMORY_PINNED ? cudaFreeHost(memory) : cudaFree(memory));
 }
 
@@ -145,7 +154,8 @@ static uint64_t cuda_memory_in_use(Backend *b) {
 
 static uint64_t cuda_memory_available(Backend *b, MemoryKind kind) {
     size_t available = 0, total = 0;
-    if (kind == MEMORY_PINNED) return free_memory();
+    if (kind == MEMORY_PINNED) return lockable_memory();
+    if (kind == MEMORY_HOST) return free_memory();
     cuda_note(b, "asking for free memory", cudaMemGetInfo(&available, &total));
     return available;
 }
@@ -185,6 +195,7 @@ static void fill_device_part(Backend *b) {
 static void fill_operations(Backend *b) {
     b->embed_forward = cuda_embed_forward;
     b->embed_backward = cuda_embed_backward;
+    b->add_rows = cuda_add_rows;
     b->linear_forward = cuda_linear_forward;
     b->linear_backward_input = cuda_linear_backward_input;
     b->linear_backward_weight = cuda_linear_backward_weight;

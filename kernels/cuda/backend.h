@@ -41,6 +41,8 @@ void cuda_embed_forward(Backend *b, Activation *out, const bf16 *table, const in
                         Stream *stream);
 void cuda_embed_backward(Backend *b, float *gradient, const Activation *dout, const int32_t *rows,
                          const int32_t *starts, const int32_t *order, int64_t row_count, int64_t d, Stream *stream);
+void cuda_add_rows(Backend *b, float *table, const float *rows, const int32_t *places, int64_t count, int64_t d,
+                   Stream *stream);
 
 void cuda_linear_forward(Backend *b, Activation *out, const Activation *x, const bf16 *weight, const bf16 *bias,
                          const Activation *add, int64_t tokens, int64_t n, int64_t k, int64_t stride, Stream *stream);

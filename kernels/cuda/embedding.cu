@@ -45,3 +45,41 @@ void cuda_embed_backward(Backend *b, float *gradient, const Activation *dout, co
     backward(b, gradient, dout, rows, starts, order, row_count, d, stream);
     cuda_launched(b, "embed_backward");
 }
+
+// ---- rows that were summed elsewhere -------------------------------------------------------------------------------
+
+static __device__ __forceinline__ float add(float a, float b) {
+    return a + b;
+}
+
+static __device__ __forceinline__ float4 add(float4 a, float4 b) {
+    return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// blockIdx.x is the row of the table. A vector is four floats or one.
+template <class Vector>
+static __global__ void __launch_bounds__(PACK_THREADS)
+    add_rows_kernel(Vector *table, const Vector *rows, const int32_t *places, int64_t vectors) {
+    const int64_t row = blockIdx.x, place = places[row], vector = pack_in_row();
+    if (place < 0 || vector >= vectors) return;
+    Vector *to = table + row * vectors + vector;
+    *to = add(*to, rows[place * vectors + vector]);
+}
+
+template <class Vector>
+static void add_rows(Backend *b, float *table, const float *rows, const int32_t *places, int64_t count, int64_t d,
+                     Stream *stream) {
+    const int64_t vectors = d / static_cast<int64_t>(sizeof(Vector) / sizeof(float));
+    const RowLaunch launch = row_launch(count, vectors);
+    LAUNCH((add_rows_kernel<Vector>), launch.grid, launch.threads, 0, cuda_stream(b, stream),
+           reinterpret_cast<Vector *>(table), reinterpret_cast<const Vector *>(rows), places, vectors);
+}
+
+void cuda_add_rows(Backend *b, float *table, const float *rows, const int32_t *places, int64_t count, int64_t d,
+                   Stream *stream) {
+    if (count == 0) return;
+    const uintptr_t addresses = reinterpret_cast<uintptr_t>(table) | reinterpret_cast<uintptr_t>(rows);
+    auto add_all = d % 4 == 0 && addresses % sizeof(float4) == 0 ? add_rows<float4> : add_rows<float>;
+    add_all(b, table, rows, places, count, d, stream);
+    cuda_launched(b, "add_rows");
+}

@@ -16,7 +16,7 @@ typedef struct Program {
 } Program;
 
 static bool take(Program *p, const BlockLayout *layout, int64_t capacity, Error *error) {
-    return store_create(&p->store, layout, &p->arena, NULL, error) &&
+    return store_create(&p->store, p->backend, layout, NULL, &p->arena, NULL, NULL, error) &&
            decoder_create(&p->decoder, p->backend, model_source_config(p->source), &p->store, capacity, &p->arena,
                           &p->host, error);
 }

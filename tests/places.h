@@ -1,0 +1,67 @@
+// places.h - every choice of where weights, state and activations lie and of how many micro-batches a sweep has, and
+// one tiny training by such a choice, for tests.
+#pragma once
+#include "tests/tiny_model.h"
+
+// The choices, each a number below its options.
+typedef enum {
+    PLACE_KEEPS,     // 0 the input, 1 all but the MLP, 2 all, 3 a mixture of them
+    PLACE_INPUTS,    // 0 on the device, 1 on the host
+    PLACE_SWEEP,     // 0 one micro-batch, 1 two, 2 all of a step
+    PLACE_STREAMED,  // 0 no layer, 1 one, 2 three, 3 all, 4 all from a file
+    PLACE_EMBEDDING, // 0 on the device, 1 on the host; so are the next two
+    PLACE_HEAD,
+    PLACE_LAYERS,
+    PLACE_SHARED, // 0 a gradient buffer for each block, 1 one for H and the layers
+    PLACE_MODEL,  // 0 clipped, 1 not clipped; 2 and 3: the same with tied embeddings
+    PLACES
+} Place;
+
+typedef struct Places {
+    int value[PLACES];
+} Places;
+
+#define PLACES_BATCH   3  // sequences of a step
+#define PLACES_LONGEST 14 // tokens of a sequence
+
+// ---- a cover of all pairs of choices ----
+
+typedef struct PlacesCover {
+    bool possible[PLACES][PLACES][8][8]; // some legal row has both
+    bool covered[PLACES][PLACES][8][8];
+} PlacesCover;
+
+PlacesCover places_cover(void);
+// The legal row that covers most pairs that no row has covered yet; false when none covers any.
+bool places_next(PlacesCover *cover, Places *row);
+void places_assert_covered(const PlacesCover *cover); // fails the test unless every possible pair is
+// Whether the choices go together.
+bool places_legal(const Places *row);
+// Inputs, E (not a tied one), H and the layers' state on the host, layers keep their input alone, a sweep of all.
+Places places_on_host(int streamed, bool shared, int model);
+void places_in_words(const Places *row, char text[160]);
+
+// ---- a training by a row ----
+
+// 4 layers of which 2 are active, one head (attention is what an emulated card takes longest for); a redraw every three
+// steps, clipping that shows.
+ModelConfig places_config(const Places *row);
+TrainSettings places_settings(const Places *row);
+Dataset places_data(void);
+// The choices; sizes are measured by who makes a trainer of them.
+Plan places_plan(const Places *row);
+
+typedef struct PlacesOutcome {
+    StepReport report;      // of the last step
+    double evaluated[2];    // loss in the middle and at the end
+    size_t size;            // bytes
+    unsigned char *weights; // [size] of all blocks, and the state of those in training
+} PlacesOutcome;
+
+// Trains `steps` steps (with a redraw in each when they are fewer than three), evaluates in the middle of an interval
+// and at the end. Fails the test on any error, and when the trainer takes other sizes than its plan says. Free with
+// places_outcome_free.
+PlacesOutcome places_train(Backend *backend, const Places *row, int64_t steps);
+void places_outcome_free(PlacesOutcome *outcome);
+// Whether both are the same to the bit.
+bool places_same(const PlacesOutcome *a, const PlacesOutcome *b);

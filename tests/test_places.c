@@ -1,0 +1,49 @@
+// test_places.c - where weights, state and activations lie, and how many micro-batches a sweep has, changes no bit:
+// a cover of all pairs of these choices against everything on the device, on the CPU.
+#include "tests/places.h"
+#include "tests/support.h"
+
+#define STEPS  12 // four draws
+#define MODELS 4
+
+static void assert_same(const PlacesOutcome *outcome, const PlacesOutcome *expected, const Places *row) {
+    char text[160];
+    if (places_same(outcome, expected)) return;
+    places_in_words(row, text);
+    fail_msg("%s: loss %.17g, not %.17g; norm %.9g, not %.9g; evaluated %.17g, not %.17g, and %.17g, not %.17g; or the "
+             "weights differ",
+             text, outcome->report.loss, expected->report.loss, outcome->report.grad_norm, expected->report.grad_norm,
+             outcome->evaluated[0], expected->evaluated[0], outcome->evaluated[1], expected->evaluated[1]);
+}
+
+// Every row of the cover with every model that it goes with.
+static void places_change_no_bit(void **state) {
+    (void)state;
+    Error error = {0};
+    Backend *b = backend_cpu_create(2, false, &error);
+    check(b, &error);
+    PlacesOutcome expected[MODELS];
+    for (int model = 0; model < MODELS; model++)
+        expected[model] = places_train(b, &(Places){.value = {[PLACE_MODEL] = model}}, STEPS);
+    PlacesCover cover = places_cover();
+    int rows = 0;
+    for (Places row; places_next(&cover, &row); rows++)
+        for (int model = 0; model < MODELS; model++) {
+            row.value[PLACE_MODEL] = model;
+            if (!places_legal(&row)) continue;
+            PlacesOutcome outcome = places_train(b, &row, STEPS);
+            assert_same(&outcome, &expected[model], &row);
+            places_outcome_free(&outcome);
+        }
+    places_assert_covered(&cover);
+    assert_true(rows >= 20);
+    for (int model = 0; model < MODELS; model++) places_outcome_free(&expected[model]);
+    b->destroy(b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(places_change_no_bit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
