@@ -222,8 +222,7 @@ endif
 
 # What every program of the checked emulation is linked from.
 MUTANT_OBJECTS = $(TEST_SUPPORT) $(OBJECTS) $(CHECKED_OBJECTS)
-mutate: $(MUTANT_OBJECTS) $(CHECKED_TESTS:%=$(BUILD)/tests/%.o) $(BUILD)/tests/test_cuda_places_queues ## delete each barrier of the CUDA kernels, each wait of a stream: do the tests notice?
-	@LISA_EVERY_WAIT=1 $(BUILD)/tests/test_cuda_places_queues
+mutate: $(MUTANT_OBJECTS) $(CHECKED_TESTS:%=$(BUILD)/tests/%.o) ## delete each barrier of the CUDA kernels: do the tests notice?
 	@BUILD=$(BUILD) COMPILE="$(CXX) $(filter-out -I%,$(EMULATION_FLAGS)) $(CHECK_FLAGS)" LINK="$(LINK)" \
 		OBJECTS="$(MUTANT_OBJECTS)" LIBRARIES="$(LIBRARIES)" tests/mutate $(MUTATE)
 .PHONY: mutate
