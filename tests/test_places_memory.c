@@ -130,11 +130,38 @@ static void the_process_does_not_grow(void **state) {
     b->destroy(b);
 }
 
+// What the walk up the layers ends with is what the walk down begins with, and the other way round: a sweep brings all
+// streamed layers twice, but for two at each turn.
+static void the_turns_are_kept(void **state) {
+    (void)state;
+    Error error = {0};
+    Places row = {.value = {[PLACE_STREAMED] = 3}}; // all four layers, one micro-batch a sweep
+    ModelConfig config = places_config(&row);
+    TrainSettings settings = places_settings(&row);
+    settings.lisa_activated_layers = 0; // a layer in training is brought once more
+    Dataset data = places_data();
+    Backend *b = backend_cpu_create(1, false, &error);
+    check(b, &error);
+    Plan plan = places_plan(&row);
+    plan.sizes.sweep = PLACES_BATCH;
+    Trainer *trainer = tiny_trainer_planned(b, &config, &settings, &plan, 7);
+    tiny_steps(trainer, &data, PLACES_BATCH, 0, 1);
+    for (int64_t step = 1; step < 4; step++) {
+        uint64_t before = trainer->store.loads;
+        tiny_steps(trainer, &data, PLACES_BATCH, step, step + 1);
+        assert_int_equal(trainer->store.loads - before, 2 * 4 - 4);
+    }
+    tiny_trainer_free(trainer);
+    dataset_free(&data);
+    b->destroy(b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_byte_less_is_refused),
         cmocka_unit_test(nothing_is_allocated_after_the_first_step),
         cmocka_unit_test(the_process_does_not_grow),
+        cmocka_unit_test(the_turns_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
