@@ -224,3 +224,13 @@ bool places_same(const PlacesOutcome *a, const PlacesOutcome *b) {
            a->evaluated[0] == b->evaluated[0] && a->evaluated[1] == b->evaluated[1] && a->size == b->size &&
            memcmp(a->weights, b->weights, a->size) == 0;
 }
+
+void places_assert_same(const PlacesOutcome *outcome, const PlacesOutcome *expected, const Places *row) {
+    char text[160];
+    if (places_same(outcome, expected)) return;
+    places_in_words(row, text);
+    fail_msg("%s: loss %.17g, not %.17g; norm %.9g, not %.9g; evaluated %.17g, not %.17g, and %.17g, not %.17g; or the "
+             "weights differ",
+             text, outcome->report.loss, expected->report.loss, outcome->report.grad_norm, expected->report.grad_norm,
+             outcome->evaluated[0], expected->evaluated[0], outcome->evaluated[1], expected->evaluated[1]);
+}

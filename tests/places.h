@@ -65,3 +65,5 @@ PlacesOutcome places_train(Backend *backend, const Places *row, int64_t steps);
 void places_outcome_free(PlacesOutcome *outcome);
 // Whether both are the same to the bit.
 bool places_same(const PlacesOutcome *a, const PlacesOutcome *b);
+// Fails the test with what differs unless places_same; row: for the message.
+void places_assert_same(const PlacesOutcome *outcome, const PlacesOutcome *expected, const Places *row);

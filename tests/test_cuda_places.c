@@ -22,7 +22,7 @@ static void places_change_no_bit(void **state) {
             expected[model] = places_train(b, &(Places){.value = {[PLACE_MODEL] = model}}, STEPS);
         PlacesOutcome outcome = places_train(b, &row, STEPS);
         places_in_words(&row, text);
-        if (!places_same(&outcome, &expected[model])) fail_msg("%s: not as with everything on the device", text);
+        places_assert_same(&outcome, &expected[model], &row);
         if (emulator_errors()) fail_msg("%s: %s", text, emulator_first_error());
         places_outcome_free(&outcome);
     }

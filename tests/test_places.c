@@ -6,16 +6,6 @@
 #define STEPS  12 // four draws
 #define MODELS 4
 
-static void assert_same(const PlacesOutcome *outcome, const PlacesOutcome *expected, const Places *row) {
-    char text[160];
-    if (places_same(outcome, expected)) return;
-    places_in_words(row, text);
-    fail_msg("%s: loss %.17g, not %.17g; norm %.9g, not %.9g; evaluated %.17g, not %.17g, and %.17g, not %.17g; or the "
-             "weights differ",
-             text, outcome->report.loss, expected->report.loss, outcome->report.grad_norm, expected->report.grad_norm,
-             outcome->evaluated[0], expected->evaluated[0], outcome->evaluated[1], expected->evaluated[1]);
-}
-
 // Every row of the cover with every model that it goes with.
 static void places_change_no_bit(void **state) {
     (void)state;
@@ -32,7 +22,7 @@ static void places_change_no_bit(void **state) {
             row.value[PLACE_MODEL] = model;
             if (!places_legal(&row)) continue;
             PlacesOutcome outcome = places_train(b, &row, STEPS);
-            assert_same(&outcome, &expected[model], &row);
+            places_assert_same(&outcome, &expected[model], &row);
             places_outcome_free(&outcome);
         }
     places_assert_covered(&cover);

@@ -4,14 +4,9 @@
 #include <stdlib.h>
 
 bool offload_create(Offload *o, Backend *backend, const TrainSettings *settings, BlockStore *store, ActiveSet *active,
-                    BatchRows *rows, HostUpdates *updates, bool shared, Arena *pinned, Error *error) {
-    *o = (Offload){.backend = backend,
-                   .settings = settings,
-                   .store = store,
-                   .active = active,
-                   .rows = rows,
-                   .updates = updates,
-                   .shared = shared};
+                    BatchRows *rows, HostUpdates *updates, Arena *pinned, Error *error) {
+    *o = (Offload){
+        .backend = backend, .settings = settings, .store = store, .active = active, .rows = rows, .updates = updates};
     for (int i = 0; i < active->slot_count; i++) o->used |= active->slots[i].host_gradient != NULL;
     pinned->use = USE_SMALL;
     o->numbers = arena_take(pinned, 1, sizeof *o->numbers);

@@ -22,7 +22,6 @@ typedef struct Offload {
     HostUpdates *updates; // NULL: no state is on the host
     // its own
     bool used;             // some slot's gradient goes to host memory
-    bool shared;           // H's and the layers' gradients do so as soon as they are complete: they share a buffer
     Stream *down, *up;     // gradients and numbers to the host; weights and gradients to the device
     Event *complete;       // in the compute stream: the gradient that goes down
     Event *gone;           // in `down`: the last gradient has left the buffer
@@ -38,7 +37,7 @@ typedef struct Offload {
 
 // Takes the pinned numbers; measuring arenas are fine. false without memory for the table. End with offload_free.
 bool offload_create(Offload *offload, Backend *backend, const TrainSettings *settings, BlockStore *store,
-                    ActiveSet *active, BatchRows *rows, HostUpdates *updates, bool shared, Arena *pinned, Error *error);
+                    ActiveSet *active, BatchRows *rows, HostUpdates *updates, Arena *pinned, Error *error);
 // Makes streams and events where they are needed, and watches over the store's blocks; once, on real memory.
 bool offload_open(Offload *offload, Error *error);
 void offload_free(Offload *offload); // finishes what is under way; also of a zeroed one

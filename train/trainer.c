@@ -24,7 +24,7 @@ static bool take_state(Trainer *t, const BlockLayout *layout, const Plan *plan, 
                          .host = t->updates ? host_updates_backend(t->updates) : NULL};
     return active_create(&t->active, &method, t->settings, &active, b, &t->device, &t->pinned, &t->host, error) &&
            offload_create(&t->offload, b, t->settings, &t->store, &t->active, t->config->tied ? NULL : &t->rows,
-                          t->updates, plan->state.shared_gradient, &t->pinned, error);
+                          t->updates, &t->pinned, error);
 }
 
 static bool take(Trainer *t, Plan *plan, Error *error) {
