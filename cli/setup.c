@@ -95,6 +95,12 @@ bool setup_plan(const Options *options, const ModelConfig *config, bool evaluate
 // How often less pinned memory is tried, each time three quarters of it.
 #define PINNED_TRIES 6
 
+const char *setup_pinned_advice(void) {
+    return running_under_wsl() ? ". Windows lends WSL2 at most half of its memory: raise `memory=` in .wslconfig, then "
+                                 "`wsl --shutdown`"
+                               : "";
+}
+
 static void tell_of_pinned(const Plan *refused, const Plan *plan) {
     char asked[16], taken[16], read[16], where[192] = "";
     if (plan->store.in_file)
@@ -103,10 +109,7 @@ static void tell_of_pinned(const Plan *refused, const Plan *plan) {
                  plan->store.streamed, plan->store.scratch_dir, format_bytes(read, 2 * plan->disk_bytes));
     log_warning("%s of pinned memory cannot be had, the run goes on with %s%s; about %.0f tokens/s instead of %.0f%s",
                 format_bytes(asked, refused->pinned_bytes), format_bytes(taken, plan->pinned_bytes), where,
-                plan->estimate.tokens_per_second, refused->estimate.tokens_per_second,
-                running_under_wsl() ? ". Windows lends WSL2 at most half of its memory: raise `memory=` in .wslconfig, "
-                                      "then `wsl --shutdown`"
-                                    : "");
+                plan->estimate.tokens_per_second, refused->estimate.tokens_per_second, setup_pinned_advice());
 }
 
 bool setup_trainer(const Options *options, const ModelConfig *config, Backend *backend, const Dataset *data, Plan *plan,

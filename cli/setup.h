@@ -45,6 +45,9 @@ bool setup_plan(const Options *options, const ModelConfig *config, bool evaluate
 bool setup_trainer(const Options *options, const ModelConfig *config, Backend *backend, const Dataset *data, Plan *plan,
                    Trainer *trainer, Error *error);
 
+// What helps where pinned memory cannot be had, to end a message with; "" where nothing is known.
+const char *setup_pinned_advice(void);
+
 // Reads a model's weights into a store, with a progress line.
 bool setup_load(ModelSource *source, BlockStore *store, Backend *backend, Error *error);
 

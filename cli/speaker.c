@@ -20,8 +20,7 @@ static bool take_memory(Speaker *speaker, const Options *options, Error *error) 
                               .memory_limit = options->vram.bytes[0],
                               .scratch_dir = setup_scratch_dir(options)};
     if (request.capacity > config->max_positions) request.capacity = config->max_positions;
-    if (!speaker_plan_make(&plan, &request, error) || !speaker_memory_create(&speaker->memory, &plan, &request, error))
-        return false;
+    if (!speaker_memory_create(&speaker->memory, &plan, &request, error)) return false;
     speaker_plan_tell(&plan, &request);
     return true;
 }

@@ -1,6 +1,7 @@
 // speaker_plan.c - see speaker_plan.h.
 #include "cli/speaker_plan.h"
 #include "base/log.h"
+#include "cli/setup.h"
 #include "kernels/usable.h"
 
 #define FEWEST_STREAMED 3  // layers: two buffers hold two of them
@@ -33,14 +34,16 @@ static bool measure(SpeakerPlan *plan, const SpeakerRequest *request, Error *err
     return good;
 }
 
-bool speaker_memory_create(SpeakerMemory *memory, const SpeakerPlan *plan, const SpeakerRequest *request,
-                           Error *error) {
+// pinned_refused: the pinned arena could not be had.
+static bool allocate(SpeakerMemory *memory, const SpeakerPlan *plan, const SpeakerRequest *request,
+                     bool *pinned_refused, Error *error) {
     Backend *b = request->backend;
     *memory = (SpeakerMemory){0};
-    return arena_create(&memory->device, b, MEMORY_DEVICE, plan->device_bytes, "weights and cache", error) &&
-           arena_create(&memory->pinned, b, MEMORY_PINNED, plan->pinned_bytes,
-                        "tokens, logits, streamed layers and staging of weights", error) &&
-           arena_create(&memory->host, b, MEMORY_HOST, plan->host_bytes, "the embedding", error) &&
+    *pinned_refused = false;
+    if (!arena_create(&memory->device, b, MEMORY_DEVICE, plan->device_bytes, "weights and cache", error)) return false;
+    *pinned_refused = !arena_create(&memory->pinned, b, MEMORY_PINNED, plan->pinned_bytes,
+                                    "tokens, logits, streamed layers and staging of weights", error);
+    return !*pinned_refused && arena_create(&memory->host, b, MEMORY_HOST, plan->host_bytes, "the embedding", error) &&
            take(memory, plan, request, error) && store_open(&memory->store, error) &&
            decoder_prepare(&memory->decoder, error);
 }
@@ -85,7 +88,7 @@ static bool choose(SpeakerPlan *plan, const SpeakerRequest *request, bool *good,
         return false;
     for (int streamed = FEWEST_STREAMED; !*good && streamed <= request->config->layers; streamed++) {
         StorePlaces places = {.streamed = streamed, .embedding_on_host = away};
-        if (!unified && !try_places(plan, request, places, good, error)) return false;
+        if (!unified && !request->from_file && !try_places(plan, request, places, good, error)) return false;
         places.in_file = true;
         if (!*good && !try_places(plan, request, places, good, error)) return false;
     }
@@ -138,6 +141,28 @@ bool speaker_plan_make(SpeakerPlan *plan, const SpeakerRequest *request, Error *
     bool good = false;
     find_limits(plan, request);
     return choose(plan, request, &good, error) && (good || refuse(plan, request, error));
+}
+
+// ---- both
+
+bool speaker_memory_create(SpeakerMemory *memory, SpeakerPlan *plan, const SpeakerRequest *request, Error *error) {
+    SpeakerRequest again = *request;
+    SpeakerPlan first;
+    Error ignored; // what was refused first says more
+    bool pinned_refused;
+    char asked[16];
+    again.from_file = true;
+    *memory = (SpeakerMemory){0};
+    if (!speaker_plan_make(&first, request, error)) return false;
+    *plan = first;
+    if (allocate(memory, plan, request, &pinned_refused, error)) return true;
+    if (!pinned_refused || first.places.streamed == 0 || first.places.in_file) return false;
+    speaker_memory_free(memory);
+    if (!speaker_plan_make(plan, &again, &ignored) || !allocate(memory, plan, &again, &pinned_refused, &ignored))
+        return false;
+    log_warning("%s of pinned memory cannot be had, layers are read from a scratch file in %s instead%s",
+                format_bytes(asked, first.pinned_bytes), request->scratch_dir, setup_pinned_advice());
+    return true;
 }
 
 void speaker_plan_tell(const SpeakerPlan *plan, const SpeakerRequest *request) {

@@ -17,6 +17,7 @@ typedef struct SpeakerRequest {
     int64_t capacity;        // tokens of a conversation at most
     uint64_t memory_limit;   // bytes to take at most, with a card of the card's; 0: what is free
     const char *scratch_dir; // folder of the scratch file
+    bool from_file;          // streamed layers are to lie there
 } SpeakerRequest;
 
 typedef struct SpeakerPlan {
@@ -44,6 +45,7 @@ typedef struct SpeakerMemory {
     Decoder decoder;
 } SpeakerMemory;
 
-// Takes what the plan says. End with speaker_memory_free, also after a failure.
-bool speaker_memory_create(SpeakerMemory *memory, const SpeakerPlan *plan, const SpeakerRequest *request, Error *error);
+// Chooses a plan and takes what it says. Where so much pinned memory cannot be had, layers are streamed from the
+// scratch file instead, and a warning says so. End with speaker_memory_free, also after a failure.
+bool speaker_memory_create(SpeakerMemory *memory, SpeakerPlan *plan, const SpeakerRequest *request, Error *error);
 void speaker_memory_free(SpeakerMemory *memory); // also of a zeroed one

@@ -176,29 +176,40 @@ static Buffer converse(Speaker *speaker) {
     return said;
 }
 
-// From all resident down to what takes least: the same answers. Returns how many plans there were.
-static int walk_down(const char *device, int *most_streamed) {
+static Options options_on(const char *device) {
     Error error = {0};
     Options options;
-    Buffer expected = BUFFER_EMPTY;
-    int plans = 0;
     check(options_defaults(&options, &error), &error);
     const char *const given[][2] = {{"model", model}, {"device", device},   {"threads", "1"},
                                     {"raw", "true"},  {"cutoff_len", "64"}, {"max_new_tokens", "8"},
                                     {"temp", "0.9"},  {"scratch_dir", "."}};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         check(options_set(&options, COMMAND_CHAT, given[i][0], given[i][1], NULL, &error), &error);
+    return options;
+}
+
+// The next plan is one that takes less than what this speaker has.
+static void lower_limit(Options *options, const Speaker *speaker) {
+    const SpeakerMemory *memory = &speaker->memory;
+    Backend *b = speaker->backend;
+    uint64_t beside = b->unified ? memory->pinned.capacity + memory->host.capacity : (uint64_t)b->workspace_bytes;
+    options->vram = (SizeList){{memory->device.capacity - 1 + beside}, 1};
+}
+
+// From all resident down to what takes least: the same answers. Returns how many plans there were.
+static int walk_down(const char *device, int *most_streamed) {
+    Error error = {0};
+    Options options = options_on(device);
+    Buffer expected = BUFFER_EMPTY;
+    int plans = 0;
     Speaker speaker;
     for (; speaker_open(&speaker, &options, &error); plans++) {
         Buffer said = converse(&speaker);
         if (plans > 0) assert_string_equal(buffer_string(&said), buffer_string(&expected));
         buffer_free(&expected);
         expected = said;
-        const SpeakerMemory *memory = &speaker.memory;
-        Backend *b = speaker.backend;
-        *most_streamed = memory->store.places.streamed;
-        uint64_t beside = b->unified ? memory->pinned.capacity + memory->host.capacity : (uint64_t)b->workspace_bytes;
-        options.vram = (SizeList){{memory->device.capacity - 1 + beside}, 1};
+        *most_streamed = speaker.memory.store.places.streamed;
+        lower_limit(&options, &speaker);
         speaker_close(&speaker);
     }
     speaker_close(&speaker);
@@ -217,6 +228,63 @@ static void answers_do_not_depend_on_memory(void **state) {
     assert_int_equal(walk_down("cuda", &streamed), 3);
     assert_int_equal(streamed, 4);
     assert_int_equal(emulator_errors(), 0);
+}
+
+// ---- pinned memory that cannot be had
+
+// What the card's driver refuses: all but so many bytes; then the answers, from where the layers lie.
+typedef struct Refusal {
+    Options options;
+    size_t limit;
+} Refusal;
+
+static int speak_without_pinned_memory(void *context) {
+    const Refusal *refusal = context;
+    Speaker speaker;
+    Error error = {0};
+    emulator_pinned_limit(refusal->limit);
+    log_set_level(LOG_WARNING);
+    if (!speaker_open(&speaker, &refusal->options, &error)) {
+        fprintf(stderr, "%s\n", error.text);
+        return 1;
+    }
+    Buffer said = converse(&speaker);
+    printf("%d%s", speaker.memory.store.places.in_file, buffer_string(&said));
+    buffer_free(&said);
+    speaker_close(&speaker);
+    return 0;
+}
+
+static void the_file_stands_in_for_pinned_memory(void **state) {
+    (void)state;
+    if (!emulator_present()) skip();
+    Error error = {0};
+    Refusal refusal = {.options = options_on("cuda")};
+    Speaker speaker;
+    check(speaker_open(&speaker, &refusal.options, &error), &error);
+    while (speaker.memory.store.places.streamed < 4) {
+        lower_limit(&refusal.options, &speaker);
+        speaker_close(&speaker);
+        check(speaker_open(&speaker, &refusal.options, &error), &error);
+    }
+    assert_false(speaker.memory.store.places.in_file);
+    refusal.limit = speaker.memory.pinned.capacity - 1;
+    Buffer expected = converse(&speaker);
+    speaker_close(&speaker);
+    Run run = run_function(speak_without_pinned_memory, &refusal);
+    if (run.exit_code) fail_msg("%s", run.err);
+    assert_int_equal(run.out[0], '1');
+    assert_string_equal(run.out + 1, buffer_string(&expected));
+    assert_non_null(
+        strstr(run.err, "of pinned memory cannot be had, layers are read from a scratch file in . instead"));
+    run_free(&run);
+    refusal.limit = 64; // less than anything needs: the first refusal is told
+    run = run_function(speak_without_pinned_memory, &refusal);
+    assert_int_equal(run.exit_code, 1);
+    assert_non_null(strstr(run.err, "tokens, logits, streamed layers and staging of weights"));
+    run_free(&run);
+    buffer_free(&expected);
+    options_free(&refusal.options);
 }
 
 static int set_up(void **state) {
@@ -238,7 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_7b_model_speaks_on_any_card),   cmocka_unit_test(as_many_layers_stay_as_fit),
         cmocka_unit_test(too_little_memory_is_refused),    cmocka_unit_test(the_cpu_streams_from_a_file),
-        cmocka_unit_test(answers_do_not_depend_on_memory),
+        cmocka_unit_test(answers_do_not_depend_on_memory), cmocka_unit_test(the_file_stands_in_for_pinned_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
