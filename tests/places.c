@@ -7,7 +7,7 @@
 #define CAPACITY    16 // tokens of a micro-batch: a step's sequences need several
 #define ALL_BATCHES 3  // micro-batches of a step at most
 
-static const int options[PLACES] = {4, 2, 3, 5, 2, 2, 2, 2, 4};
+static const int options[PLACES] = {4, 2, 3, 5, 2, 2, 2, 2, 2, 4};
 
 static bool is_tied(const Places *row) {
     return row->value[PLACE_MODEL] >= 2;
@@ -79,6 +79,12 @@ void places_assert_covered(const PlacesCover *cover) {
                     assert_int_equal(cover->covered[a][b][x][y], cover->possible[a][b][x][y]);
 }
 
+Places places_on_device(const Places *row, int *training) {
+    int model = row->value[PLACE_MODEL], bits = row->value[PLACE_BITS];
+    *training = model + 4 * bits;
+    return (Places){.value = {[PLACE_MODEL] = model, [PLACE_BITS] = bits}};
+}
+
 Places places_on_host(int streamed, bool shared, int model) {
     Places row = {.value = {[PLACE_INPUTS] = 1,
                             [PLACE_SWEEP] = 2,
@@ -93,7 +99,7 @@ Places places_on_host(int streamed, bool shared, int model) {
 
 void places_in_words(const Places *row, char text[160]) {
     static const char *const names[PLACES] = {"keeps", "inputs", "sweep",  "streamed", "embedding",
-                                              "head",  "layers", "shared", "model"};
+                                              "head",  "layers", "shared", "bits",     "model"};
     int used = 0;
     for (int c = 0; c < PLACES; c++)
         used += snprintf(text + used, 160 - (size_t)used, "%s %d ", names[c], row->value[c]);
@@ -113,6 +119,7 @@ ModelConfig places_config(const Places *row) {
 TrainSettings places_settings(const Places *row) {
     TrainSettings settings = tiny_settings();
     settings.weight_decay = 0.1;
+    settings.optim_bits = row->value[PLACE_BITS] ? OPTIM_BITS_16 : OPTIM_BITS_32;
     settings.max_grad_norm = is_clipped(row) ? 1 : 0;
     return settings;
 }

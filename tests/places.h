@@ -13,7 +13,9 @@ typedef enum {
     PLACE_HEAD,
     PLACE_LAYERS,
     PLACE_SHARED, // 0 a gradient buffer for each block, 1 one for H and the layers
-    PLACE_MODEL,  // 0 clipped, 1 not clipped; 2 and 3: the same with tied embeddings
+    // these two are no places: what they change is the training itself
+    PLACE_BITS,  // AdamW's moments in 0 32 bits, 1 16 bits
+    PLACE_MODEL, // 0 clipped, 1 not clipped; 2 and 3: the same with tied embeddings
     PLACES
 } Place;
 
@@ -21,8 +23,9 @@ typedef struct Places {
     int value[PLACES];
 } Places;
 
-#define PLACES_BATCH   3  // sequences of a step
-#define PLACES_LONGEST 14 // tokens of a sequence
+#define PLACES_BATCH     3  // sequences of a step
+#define PLACES_LONGEST   14 // tokens of a sequence
+#define PLACES_TRAININGS 8  // of which each row is one, in its places
 
 // ---- a cover of all pairs of choices ----
 
@@ -37,6 +40,8 @@ bool places_next(PlacesCover *cover, Places *row);
 void places_assert_covered(const PlacesCover *cover); // fails the test unless every possible pair is
 // Whether the choices go together.
 bool places_legal(const Places *row);
+// The same training with everything on the device, and which of PLACES_TRAININGS it is.
+Places places_on_device(const Places *row, int *training);
 // Inputs, E (not a tied one), H and the layers' state on the host, layers keep their input alone, a sweep of all.
 Places places_on_host(int streamed, bool shared, int model);
 void places_in_words(const Places *row, char text[160]);

@@ -29,7 +29,9 @@ static void the_order_of_queues_changes_no_bit(void **state) {
     int orders = emulator_checked() ? 2 : ORDERS; // races of streams are reported in any order
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         queue_order(0);
-        PlacesOutcome expected = train_on_card(&(Places){.value = {[PLACE_MODEL] = rows[i].value[PLACE_MODEL]}}, STEPS);
+        int training;
+        Places plain = places_on_device(&rows[i], &training);
+        PlacesOutcome expected = train_on_card(&plain, STEPS);
         for (int order = 0; order < orders; order++) {
             queue_order(order == 1 || !emulator_checked() ? order : 2 + (int)i);
             PlacesOutcome outcome = train_on_card(&rows[i], STEPS);

@@ -1,5 +1,5 @@
-// test_optim_bits.c - AdamW's moments in 16 bits: half the memory, the same learning, and equal bits wherever the state
-// lies, when a run is stopped, and when all layers are drawn.
+// test_optim_bits.c - AdamW's moments in 16 bits: half the memory, the same learning, and equal bits when a run is
+// stopped and when all layers are drawn (wherever the state lies: test_places.c).
 #include "tests/support.h"
 
 #include "base/files.h"
@@ -11,9 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS    12 // with a redraw every three
-#define BATCH    3
-#define CAPACITY 16 // tokens of a micro-batch: a step's sequences need several
+#define STEPS 12 // with a redraw every three
 
 static Backend *cpu(void) {
     Error error = {0};
@@ -143,28 +141,7 @@ static void all_layers_equal_full_fine_tuning(void **state) {
     backend->destroy(backend);
 }
 
-// ---- where the state lies ----
-
-typedef struct Places {
-    bool embedding, head, layers; // on the host
-    bool shared;                  // a gradient buffer
-} Places;
-
-static Trainer *train_with(Backend *b, const ModelConfig *config, const TrainSettings *settings, const Places *places,
-                           const Dataset *data, StepReport *report) {
-    Plan plan = {.sizes = {.tokens = CAPACITY,
-                           .sweep = BATCH, // all of a step's
-                           .positions = CAPACITY,
-                           .chunk = 16,
-                           .rows = config->vocabulary},
-                 .store = {.embedding_on_host = places->embedding},
-                 .state = {places->head, places->layers, places->shared},
-                 .fused_update = places->shared && settings->max_grad_norm == 0};
-    Trainer *trainer = tiny_trainer_planned(b, config, settings, &plan, 7);
-    *report = tiny_steps(trainer, data, BATCH, 0, STEPS);
-    trainer_settle(trainer);
-    return trainer;
-}
+// ---- checkpoints ----
 
 static void assert_same_memory(const char *what, const Slot *a, const void *of_a, const Slot *b, const void *of_b,
                                size_t size) {
@@ -196,49 +173,6 @@ static void assert_same_state(Trainer *a, Trainer *b) {
         assert_same_memory("low bits", x, x->low_bits, y, y->low_bits, sizeof(int16_t));
     }
 }
-
-static void compare_places(Backend *b, OptimBits bits, bool tied, double max_grad_norm) {
-    static const Places rows[] = {
-        {.embedding = true}, // updated in two parts, by rows
-        {.head = true, .layers = true},
-        {.embedding = true, .layers = true, .shared = true},
-        {.shared = true},
-    };
-    ModelConfig config = tiny_config();
-    config.tied = tied;
-    config.layers = 3;
-    TrainSettings settings = settings_of(bits);
-    settings.lisa_activated_layers = 1;
-    settings.max_grad_norm = max_grad_norm;
-    Dataset data = tiny_dataset(60, 14, config.vocabulary, 3);
-    StepReport expected, report;
-    Trainer *reference = train_with(b, &config, &settings, &(Places){0}, &data, &expected);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        Places places = rows[i];
-        if (tied) places.embedding = places.head = false;
-        Trainer *trainer = train_with(b, &config, &settings, &places, &data, &report);
-        assert_true(report.loss == expected.loss);
-        assert_same_state(reference, trainer);
-        tiny_trainer_free(trainer);
-    }
-    tiny_trainer_free(reference);
-    dataset_free(&data);
-}
-
-static void no_place_changes_a_bit(void **state) {
-    (void)state;
-    for (int on_card = 0; on_card <= emulator_present(); on_card++) {
-        Backend *b = on_card ? card() : cpu();
-        compare_places(b, OPTIM_BITS_32, false, 1);
-        compare_places(b, OPTIM_BITS_16, false, 1);
-        compare_places(b, OPTIM_BITS_16, false, 0);
-        compare_places(b, OPTIM_BITS_16, true, 1);
-        b->destroy(b);
-    }
-    assert_int_equal(emulator_errors(), 0);
-}
-
-// ---- checkpoints ----
 
 static TrainSettings session_settings(OptimBits bits) {
     TrainSettings settings = settings_with(1, false);
@@ -367,8 +301,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(moments_take_half_the_memory), cmocka_unit_test(rounding_has_a_key_of_its_own_each_step),
         cmocka_unit_test(it_learns_as_with_32_bits),    cmocka_unit_test(all_layers_equal_full_fine_tuning),
-        cmocka_unit_test(no_place_changes_a_bit),       cmocka_unit_test(resuming_changes_no_bit),
-        cmocka_unit_test(checkpoints_hold_16_bits),     cmocka_unit_test(other_bits_are_refused),
+        cmocka_unit_test(resuming_changes_no_bit),      cmocka_unit_test(checkpoints_hold_16_bits),
+        cmocka_unit_test(other_bits_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,31 +3,33 @@
 #include "tests/places.h"
 #include "tests/support.h"
 
-#define STEPS  12 // four draws
-#define MODELS 4
+#define STEPS 12 // four draws
 
-// Every row of the cover with every model that it goes with.
+// Every row of the cover with every training that it goes with.
 static void places_change_no_bit(void **state) {
     (void)state;
     Error error = {0};
     Backend *b = backend_cpu_create(2, false, &error);
     check(b, &error);
-    PlacesOutcome expected[MODELS];
-    for (int model = 0; model < MODELS; model++)
-        expected[model] = places_train(b, &(Places){.value = {[PLACE_MODEL] = model}}, STEPS);
+    PlacesOutcome expected[PLACES_TRAININGS];
+    for (int training = 0; training < PLACES_TRAININGS; training++) {
+        Places plain = {.value = {[PLACE_MODEL] = training % 4, [PLACE_BITS] = training / 4}};
+        expected[training] = places_train(b, &plain, STEPS);
+    }
     PlacesCover cover = places_cover();
     int rows = 0;
     for (Places row; places_next(&cover, &row); rows++)
-        for (int model = 0; model < MODELS; model++) {
-            row.value[PLACE_MODEL] = model;
+        for (int training = 0; training < PLACES_TRAININGS; training++) {
+            row.value[PLACE_MODEL] = training % 4;
+            row.value[PLACE_BITS] = training / 4;
             if (!places_legal(&row)) continue;
             PlacesOutcome outcome = places_train(b, &row, STEPS);
-            places_assert_same(&outcome, &expected[model], &row);
+            places_assert_same(&outcome, &expected[training], &row);
             places_outcome_free(&outcome);
         }
     places_assert_covered(&cover);
     assert_true(rows >= 20);
-    for (int model = 0; model < MODELS; model++) places_outcome_free(&expected[model]);
+    for (int training = 0; training < PLACES_TRAININGS; training++) places_outcome_free(&expected[training]);
     b->destroy(b);
 }
 
