@@ -63,9 +63,9 @@ typedef struct PlacesOutcome {
     unsigned char *weights; // [size] of all blocks, and the state of those in training
 } PlacesOutcome;
 
-// Trains `steps` steps (with a redraw in each when they are fewer than three), evaluates in the middle of an interval
-// and at the end. Fails the test on any error, and when the trainer takes other sizes than its plan says. Free with
-// places_outcome_free.
+// Trains `steps` steps, evaluates in the middle of an interval and at the end; when they are fewer than three, with a
+// redraw in each, at the end alone. Fails the test on any error, and when the trainer takes other sizes than its plan
+// says. Free with places_outcome_free.
 PlacesOutcome places_train(Backend *backend, const Places *row, int64_t steps);
 void places_outcome_free(PlacesOutcome *outcome);
 // Whether both are the same to the bit.

@@ -80,6 +80,16 @@ static int output_file(void) {
     return file;
 }
 
+bool built_with_sanitizer(void) {
+#if defined(__SANITIZE_ADDRESS__)
+    return true;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer);
+#else
+    return false;
+#endif
+}
+
 static const char *program_path(void) {
     const char *program = getenv("LISA");
     return program ? program : "./lisa";

@@ -21,6 +21,10 @@ void remove_folder(char *folder); // removes it with its content and frees the n
 char *write_file(const char *folder, const char *name, const void *bytes, size_t size);
 char *write_text(const char *folder, const char *name, const char *text);
 
+// Whether this is a sanitizer's build: several times slower, and there for the host's memory, not for the bits of
+// results.
+bool built_with_sanitizer(void);
+
 // Uniform in [-1, 1), a function of the two numbers.
 float noise(uint64_t key, uint64_t index);
 

@@ -5,8 +5,7 @@
 #include "tests/queue_orders.h"
 #include "tests/support.h"
 
-#define STEPS  7 // three draws
-#define ORDERS 6
+#define STEPS 7 // three draws
 
 static PlacesOutcome train_on_card(const Places *row, int64_t steps) {
     Error error = {0};
@@ -26,14 +25,15 @@ static void the_order_of_queues_changes_no_bit(void **state) {
     rows[2].value[PLACE_SWEEP] = 0;
     rows[4].value[PLACE_LAYERS] = 0;
     char text[160];
-    int orders = emulator_checked() ? 2 : ORDERS; // races of streams are reported in any order
+    // early, late, and a random one of each row's own; races of streams are reported in any order
+    int first = emulator_checked() || built_with_sanitizer() ? 2 : 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         queue_order(0);
         int training;
         Places plain = places_on_device(&rows[i], &training);
         PlacesOutcome expected = train_on_card(&plain, STEPS);
-        for (int order = 0; order < orders; order++) {
-            queue_order(order == 1 || !emulator_checked() ? order : 2 + (int)i);
+        for (int order = first; order <= 2; order++) {
+            queue_order(order < 2 ? order : 2 + (int)i);
             PlacesOutcome outcome = train_on_card(&rows[i], STEPS);
             places_in_words(&rows[i], text);
             if (!places_same(&outcome, &expected)) fail_msg("order %d of %s: not the same", order, text);

@@ -51,7 +51,7 @@ static void the_order_of_queues_changes_no_bit(void **state) {
     Session first, other;
     RunResult expected = whole_run(&first, 0);
     assert_int_equal(expected.steps, 3);
-    for (int order = 1; order < ORDERS; order++) {
+    for (int order = 1; order < (emulator_checked() ? 3 : ORDERS); order++) { // races are reported in any order
         RunResult result = whole_run(&other, order);
         if (result.train_loss != expected.train_loss || result.eval_loss != expected.eval_loss)
             fail_msg("order %d: losses %.17g and %.17g, not %.17g and %.17g", order, result.train_loss,
@@ -106,7 +106,7 @@ static bool same_two_steps(const void *context) {
 
 static void every_wait_is_needed(void **state) {
     (void)state;
-    if (!emulator_present()) skip();
+    if (!emulator_checked()) skip(); // elsewhere a race is noticed by chance
     queue_order(0);
     long before = emulator_event_waits();
     Outcome expected = two_steps();

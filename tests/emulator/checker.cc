@@ -117,6 +117,7 @@ static bool seen_before(const char *kind, const Look &look) {
 }
 
 static bool fault(const char *kind, const Look &look, const char *what, int other_thread) {
+    report_ends();
     if (seen_before(kind, look)) {
         report_again();
         return false;

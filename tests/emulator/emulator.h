@@ -29,6 +29,8 @@ long emulator_errors(void);
 const char *emulator_first_error(void); // "" when there is none
 void emulator_clear_errors(void);
 void emulator_quiet(bool quiet);
+// The process ends at the next fault, with exit code 1, and says nothing.
+void emulator_end_at_fault(void);
 
 // Device memory of the card (allocations beyond it fail), the most that was allocated at a time, and how many
 // allocations of device and pinned memory there were so far.

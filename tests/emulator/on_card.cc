@@ -22,6 +22,8 @@ void emulator_clear_errors(void) {
 }
 void emulator_quiet(bool) {
 }
+void emulator_end_at_fault(void) {
+}
 void emulator_memory_limit(size_t) {
 }
 void emulator_pinned_limit(size_t) {

@@ -14,7 +14,7 @@ enum { PRINTED_PER_KIND = 4 };
 static long errors;
 static std::string first_error;
 static std::map<std::string, int> printed; // by kind
-static bool quiet, last_was_printed;
+static bool quiet, last_was_printed, end_at_fault;
 static const char *work_name;
 
 void report_work(const char *name) {
@@ -27,8 +27,13 @@ static std::string format_text(const char *format, va_list arguments) {
     return text;
 }
 
+void report_ends() {
+    if (end_at_fault) _exit(1);
+}
+
 void report(const char *kind, const char *format, ...) {
     va_list arguments;
+    report_ends();
     va_start(arguments, format);
     std::string where = running_thread_text();
     if (where.empty() && work_name) where = work_name;
@@ -102,4 +107,8 @@ const char *emulator_first_error(void) {
 
 void emulator_quiet(bool on) {
     quiet = on;
+}
+
+void emulator_end_at_fault(void) {
+    end_at_fault = true;
 }

@@ -9,6 +9,7 @@ namespace emulator {
 // The text of the first one is "kind: where: message".
 __attribute__((format(printf, 2, 3))) void report(const char *kind, const char *format, ...);
 
+void report_ends();  // before a text is made for report: ends the process where the next fault shall
 void report_again(); // counts one more that need not be told
 
 // A line that belongs to the fault just reported; printed where that was.
