@@ -27,6 +27,9 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 APT_PACKAGES := gcc g++ make git ca-certificates pkg-config libsentencepiece-dev zlib1g-dev libopenblas-dev libjansson-dev \
 	libyaml-dev libutf8proc-dev libcmocka-dev
 
+# What no sanitizer is put into is made once: the kernels for the card, emulated and checked, and the compiler's reports.
+KERNELS := $(BUILD)
+
 # A sanitizer build has objects of its own.
 ifneq ($(SANITIZE),)
 BUILD := $(BUILD)/sanitize
@@ -51,15 +54,15 @@ NVCC_FLAGS = -std=c++17 -O3 -I. -lineinfo -MMD -MP -Xcompiler -Wall,-Wextra,-Wer
 ifeq ($(NVCC),)
 CUDA_OBJECTS := $(BUILD)/kernels/cuda/absent.o
 else
-CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(BUILD)/%.o)
+CUDA_OBJECTS := $(CUDA_SOURCES:%.cu=$(KERNELS)/%.o)
 CUDA_LIBRARIES := $(addprefix -L$(dir $(realpath $(NVCC)))../,lib64 lib targets/$(shell uname -m)-linux/lib) \
 	-lcudart_static -ldl -lrt
 endif
 
 # The same sources for the tests, emulated on the CPU: once plain, once with every memory access of a kernel checked.
 EMULATOR_SOURCES := $(filter-out tests/emulator/on_card.cc,$(wildcard tests/emulator/*.cc))
-EMULATED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/emulated/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/emulated/%.o)
-CHECKED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(BUILD)/checked/%.o) $(EMULATOR_SOURCES:%.cc=$(BUILD)/emulated/%.o)
+EMULATED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(KERNELS)/emulated/%.o) $(EMULATOR_SOURCES:%.cc=$(KERNELS)/emulated/%.o)
+CHECKED_OBJECTS := $(EMULATED_SOURCES:%.cu=$(KERNELS)/checked/%.o) $(EMULATOR_SOURCES:%.cc=$(KERNELS)/emulated/%.o)
 EMULATION_FLAGS = -std=c++17 -g -I. -Itests/emulator -pthread -MMD -MP -ffp-contract=off -fno-strict-aliasing $(WARNINGS) -Wno-unknown-pragmas
 # The compiler puts a call before every load and store; tests/emulator/hooks.cc, not the sanitizer's library, takes them.
 # clang would make calls of memcpy, which it does not announce, of loops that copy.
@@ -103,25 +106,25 @@ $(BUILD)/%.o: %.cc | check-deps
 	$(call say,CXX,$<) $(CXX) $(ALL_CXXFLAGS) -c $< -o $@
 
 # nvcc's flags for the architectures; the file changes only when they do, and is empty without nvcc.
-$(BUILD)/cuda_flags: FORCE
+$(KERNELS)/cuda_flags: FORCE
 	@mkdir -p $(@D)
 	@if [ -n "$(NVCC)" ]; then kernels/cuda/architectures "$(NVCC)" "$(CUDA_ARCH)"; fi >$@.new 2>$@.notes || \
 		{ cat $@.notes >&2; exit 1; }
 	@cmp -s $@ $@.new || { cat $@.notes; mv $@.new $@; }
 
-$(BUILD)/%.o: %.cu $(BUILD)/cuda_flags | check-deps
+$(KERNELS)/%.o: %.cu $(KERNELS)/cuda_flags | check-deps
 	@mkdir -p $(@D)
-	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) $$(cat $(BUILD)/cuda_flags) -c $< -o $@
+	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) $$(cat $(KERNELS)/cuda_flags) -c $< -o $@
 
-$(BUILD)/emulated/%.o: %.cu | check-deps
+$(KERNELS)/emulated/%.o: %.cu | check-deps
 	@mkdir -p $(@D)
 	$(call say,EMU,$<) $(CXX) $(EMULATION_FLAGS) -O2 -x c++ -c $< -o $@
 
-$(BUILD)/emulated/%.o: %.cc | check-deps
+$(KERNELS)/emulated/%.o: %.cc | check-deps
 	@mkdir -p $(@D)
 	$(call say,EMU,$<) $(CXX) $(EMULATION_FLAGS) -O2 -c $< -o $@
 
-$(BUILD)/checked/%.o: %.cu | check-deps
+$(KERNELS)/checked/%.o: %.cu | check-deps
 	@mkdir -p $(@D)
 	$(call say,CHECK,$<) $(CXX) $(EMULATION_FLAGS) $(CHECK_FLAGS) -x c++ -c $< -o $@
 
@@ -135,11 +138,12 @@ $(BUILD)/version.h: FORCE
 $(BUILD)/main.o: $(BUILD)/version.h
 $(BUILD)/main.o: ALL_CFLAGS += -I$(BUILD)
 
-$(PROGRAM): $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/main.o $(BUILD)/cuda_flags
+$(PROGRAM): $(OBJECTS) $(CUDA_OBJECTS) $(BUILD)/main.o $(KERNELS)/cuda_flags
 	$(call say,LINK,$@) $(LINK) $(filter %.o,$^) $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
 	@$(if $(NVCC),,echo "$@ computes on the CPU alone: no nvcc in CUDA_HOME, PATH or /usr/local/cuda")
 
-# Every tests/test_*.c is one cmocka program, with the emulated CUDA backend; test_cuda_* also with the checked one.
+# Every tests/test_*.c is one cmocka program, with the emulated CUDA backend; test_cuda_* also with the checked one, but not
+# in a sanitizer's build: what that one checks is the kernels' memory, where no sanitizer looks.
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(EMULATED_OBJECTS)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
@@ -148,7 +152,7 @@ $(BUILD)/checked/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(CHECKE
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) -o $@
 
 # How cuBLASLt is used is tested with a stand-in for it; see the head of the test.
-CUBLASLT_OBJECTS := $(filter-out %/gemm_plain.o,$(EMULATED_OBJECTS)) $(BUILD)/emulated/kernels/cuda/gemm_cublaslt.o
+CUBLASLT_OBJECTS := $(filter-out %/gemm_plain.o,$(EMULATED_OBJECTS)) $(KERNELS)/emulated/kernels/cuda/gemm_cublaslt.o
 $(BUILD)/tests/test_cublaslt: $(BUILD)/tests/test_cublaslt.o $(TEST_SUPPORT) $(OBJECTS) $(CUBLASLT_OBJECTS) \
 		$(BUILD)/tests/cublaslt/libcublasLt.so
 	$(call say,LINK,$@) $(LINK) -Wl,--wrap=dlopen,--wrap=dlerror $(filter %.o,$^) -lcmocka $(LIBRARIES) -o $@
@@ -158,7 +162,7 @@ $(BUILD)/tests/cublaslt/libcublasLt.so: tests/cublaslt/fake.c | check-deps
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -Wno-missing-prototypes -fPIC -shared $< -o $@
 
 # The same test programs on a real card.
-ON_CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(BUILD)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
+ON_CARD_OBJECTS := $(CUDA_OBJECTS) $(patsubst %.cu,$(KERNELS)/%.o,$(wildcard tests/*.cu)) $(BUILD)/tests/emulator/on_card.o
 $(BUILD)/gpu/tests/%: $(BUILD)/tests/%.o $(TEST_SUPPORT) $(OBJECTS) $(ON_CARD_OBJECTS)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(LINK) $^ -lcmocka $(LIBRARIES) $(CUDA_LIBRARIES) -o $@
@@ -168,7 +172,7 @@ gpu-tests: $(GPU_TESTS)
 .PHONY: gpu-tests
 
 .SECONDARY:
-TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%) $(CHECKED_TESTS:%=$(BUILD)/checked/tests/%)
+TEST_PROGRAMS := $(TESTS:%=$(BUILD)/tests/%) $(if $(SANITIZE),,$(CHECKED_TESTS:%=$(BUILD)/checked/tests/%))
 tests: $(PROGRAM) $(TEST_PROGRAMS)
 .PHONY: tests
 
@@ -187,22 +191,22 @@ gpu-check: ## prove the CUDA part on this machine's card and measure it, in unde
 # What ptxas makes of each kernel. CUDA_ARCH=all: for every card of kernels/cuda/architectures that this nvcc knows.
 ALL_CARDS := sm_80 sm_86 sm_89 sm_90 sm_120
 PTX_CARDS = $(if $(filter all,$(CUDA_ARCH)),$(filter $(shell $(NVCC) --list-gpu-code),$(ALL_CARDS)),sm_80 sm_89)
-PTX_REPORTS = $(BUILD)/ptxas/adamw.ptx $(foreach card,$(PTX_CARDS),$(CUDA_SOURCES:kernels/cuda/%.cu=$(BUILD)/ptxas/$(card)/%.log))
+PTX_REPORTS = $(KERNELS)/ptxas/adamw.ptx $(foreach card,$(PTX_CARDS),$(CUDA_SOURCES:kernels/cuda/%.cu=$(KERNELS)/ptxas/$(card)/%.log))
 
 define PTX_REPORT
-$(BUILD)/ptxas/$(1)/%.log: kernels/cuda/%.cu
+$(KERNELS)/ptxas/$(1)/%.log: kernels/cuda/%.cu
 	@mkdir -p $$(@D)
-	$$(call say,PTXAS,"$$< $(1)") $$(NVCC) $$(NVCC_FLAGS) -arch=$(1) -Xptxas -v -MF $$(@:.log=.d) -MT $$@ -c $$< -o $$(@:.log=.o) 2>$$@ || { cat $$@; rm $$@; exit 1; }
+	$$(call say,PTXAS,"$$< $(1)") $$(NVCC) $$(NVCC_FLAGS) -arch=$(1) -Xptxas -v -MF $$(@:.log=.d) -MT $$@ -cubin $$< -o $$(@:.log=.cubin) 2>$$@ || { cat $$@; rm $$@; exit 1; }
 endef
 $(foreach card,$(ALL_CARDS),$(eval $(call PTX_REPORT,$(card))))
 
-$(BUILD)/ptxas/adamw.ptx: kernels/cuda/adamw.cu kernels/adamw.h
+$(KERNELS)/ptxas/adamw.ptx: kernels/cuda/adamw.cu kernels/adamw.h
 	@mkdir -p $(@D)
 	$(call say,PTX,$<) $(NVCC) -std=c++17 -O3 -I. -arch=sm_89 -ptx $< -o $@
 
 # Each .cu compiles by itself with nothing but the language and the include path.
-PLAIN_COMPILES = $(CUDA_SOURCES:kernels/cuda/%.cu=$(BUILD)/ptxas/plain/%.o)
-$(BUILD)/ptxas/plain/%.o: kernels/cuda/%.cu
+PLAIN_COMPILES = $(CUDA_SOURCES:kernels/cuda/%.cu=$(KERNELS)/ptxas/plain/%.o)
+$(KERNELS)/ptxas/plain/%.o: kernels/cuda/%.cu
 	@mkdir -p $(@D)
 	$(call say,NVCC,$<) $(NVCC) -std=c++17 -I. -MMD -MP -c $< -o $@
 
@@ -278,4 +282,4 @@ tidy: $(BUILD)/version.h ## clang-tidy over the sources
 clean: ## remove what was built
 	rm -rf build lisa
 
--include $(wildcard $(BUILD)/ptxas/*/*.d) $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/oracle/*.d)
+-include $(wildcard $(KERNELS)/ptxas/*/*.d) $(OBJECTS:.o=.d) $(CUDA_OBJECTS:.o=.d) $(EMULATED_OBJECTS:.o=.d) $(CHECKED_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(BUILD)/main.d $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/oracle/*.d)
