@@ -172,7 +172,8 @@ static void a_card_that_is_too_small(void **state) {
     (void)state;
     Run run = run_on((Machine){USUAL, .memory = 291 << 20, .arguments = ARGUMENTS(PLAN("cuda"))});
     assert_int_equal(run.exit_code, 1);
-    assert_non_null(strstr(run.err, "lisa: error: the run needs 486.1 MiB of the card's memory, 485.0 MiB can be used\n"
+    assert_non_null(strstr(run.err, "lisa: error: the run needs 486.1 MiB of the card's memory, 485.0 MiB can be used: "
+                                    "1.1 MiB are missing\n"
                                     "HINT: this would fit: cutoff_len=1024; or close other programs\n"));
     run_free(&run);
     ends_with(run_on((Machine){USUAL, .memory = 4096, .arguments = ARGUMENTS(PLAN("cuda"))}), 1,

@@ -317,8 +317,9 @@ static void a_refusal_names_the_minimum(void **state) {
     request.memory_limit = 7 * GIB;
     request.host_limit = GIB;
     error = refused(&request); // more on the card would do as well
-    assert_non_null(strstr(error.text, "of the card's memory, 7.0 GiB can be used, or "));
-    assert_non_null(strstr(error.text, "of host memory, 1.0 GiB can be used"));
+    assert_non_null(strstr(error.text, "of the card's memory, 7.0 GiB can be used: "));
+    assert_non_null(strstr(error.text, " are missing, or "));
+    assert_non_null(strstr(error.text, "of host memory, 1.0 GiB can be used: "));
     request.scratch_dir = NULL; // no file may be made: more host memory is needed
     request.host_limit = 12 * GIB;
     error = refused(&request);

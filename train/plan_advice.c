@@ -106,25 +106,28 @@ static void list_what_fits(const PlanFrame *frame, char *text, size_t size) {
     advise_tokens(frame, text, size);
 }
 
-// The memories of which more, of one of them alone, would do, and how much the most frugal plan takes.
+// Appends how much the most frugal plan takes, and what is missing; nothing where more of it alone is not enough.
+static void add_need(char *needs, size_t size, const char *what, uint64_t needed, uint64_t limit) {
+    char need[16], usable[16], missing[16];
+    if (needed == UINT64_MAX) return;
+    advise(needs, size, "%s of %s, %s can be used: %s are missing", format_bytes(need, needed), what,
+           format_bytes(usable, limit), format_bytes(missing, needed > limit ? needed - limit : 0));
+}
+
+// The memories of which more, of one of them alone, would do.
 static void name_shortage(const PlanFrame *frame, const PlanSearch *search, Error *error) {
-    char needs[256] = "", needed[16], limit[16];
+    char needs[640] = "", disk[256], card[16], host[16];
     const Plan *common = &frame->common;
     bool unified = frame->request->backend->unified;
-    if (search->least_device < UINT64_MAX)
-        advise(needs, sizeof needs, "%s of %s, %s can be used", format_bytes(needed, search->least_device),
-               unified ? "memory" : "the card's memory", format_bytes(limit, common->limit));
-    if (search->least_host < UINT64_MAX && !unified)
-        advise(needs, sizeof needs, "%s of host memory, %s can be used", format_bytes(needed, search->least_host),
-               format_bytes(limit, common->host_limit));
-    if (search->least_disk < UINT64_MAX)
-        advise(needs, sizeof needs, "a scratch file of %s, %s are free in %s", format_bytes(needed, search->least_disk),
-               format_bytes(limit, common->disk_limit), frame->request->scratch_dir);
+    snprintf(disk, sizeof disk, "disk space in %s", frame->request->scratch_dir ? frame->request->scratch_dir : "");
+    add_need(needs, sizeof needs, unified ? "memory" : "the card's memory", search->least_device, common->limit);
+    if (!unified) add_need(needs, sizeof needs, "host memory", search->least_host, common->host_limit);
+    add_need(needs, sizeof needs, disk, search->least_disk, common->disk_limit);
     if (*needs)
         error_set(error, "the run needs %s", needs);
     else
         error_set(error, "the run fits neither %s of the card's memory nor %s of host memory",
-                  format_bytes(needed, common->limit), format_bytes(limit, common->host_limit));
+                  format_bytes(card, common->limit), format_bytes(host, common->host_limit));
 }
 
 bool plan_refuse(const PlanFrame *frame, const PlanSearch *search, Error *error) {
