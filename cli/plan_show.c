@@ -305,11 +305,16 @@ static json_t *choices_json(const ShownPlan *s) {
                      place(p->state.shared_gradient && !p->fused_update));
 }
 
+// A plan that does not fit has the same keys as others, with null for what it would be.
+static json_t *refusal_json(const ShownPlan *s) {
+    return json_pack("{s:I, s:b, s:n, s:n, s:n, s:n, s:n, s:[], s:s, s:s}", "vram_bytes", (json_int_t)s->vram, "fits",
+                     0, "device_bytes", "host_bytes", "disk_bytes", "layers_resident", "tokens_per_second",
+                     "components", "error", s->error.text, "hint", s->error.hint);
+}
+
 static json_t *plan_json(const ShownPlan *s) {
     const Plan *p = &s->plan;
-    if (!s->fits)
-        return json_pack("{s:I, s:b, s:s, s:s}", "vram_bytes", (json_int_t)s->vram, "fits", 0, "error", s->error.text,
-                         "hint", s->error.hint);
+    if (!s->fits) return refusal_json(s);
     json_t *json = json_pack("{s:I, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "vram_bytes",
                              (json_int_t)(s->vram ? s->vram : p->limit), "fits", 1, "device_bytes",
                              (json_int_t)device_total(p), "host_bytes", (json_int_t)(p->pinned_bytes + p->host_bytes),
@@ -319,6 +324,8 @@ static json_t *plan_json(const ShownPlan *s) {
     json_t *choices = choices_json(s);
     if (json) json_object_update(json, choices);
     json_decref(choices);
+    if (json && s->request.backend->unified)
+        json_object_set_new(json, "tokens_per_second", json_null()); // not estimated
     if (!json || s->request.backend->unified) return json;
     const Estimate *e = &p->estimate;
     json_t *times =

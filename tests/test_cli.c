@@ -64,6 +64,30 @@ static void test_wrong_use(void **state) {
                     "lisa: error: unknown option frobnicate\nHINT: --help lists the options\n");
 }
 
+// Of one that does not fit they are null, whatever the rest does.
+static void plans_have_the_same_keys(const char *model) {
+    static const char *const keys[] = {"device_bytes", "host_bytes", "disk_bytes", "layers_resident",
+                                       "tokens_per_second"};
+    Error error = {0};
+    Run run = RUN("plan", model, "--json", "--device", "cuda", "--vram", "1GiB,64MiB", "--ram", "1GiB");
+    assert_int_equal(run.exit_code, 0);
+    json_t *plan = json_parse(run.out, strlen(run.out), "stdout", 1, 1, &error), *list = json_object_get(plan, "plans");
+    if (!plan) fail_msg("%s", error.text);
+    assert_int_equal(json_array_size(list), 2);
+    for (size_t p = 0; p < 2; p++) {
+        json_t *one = json_array_get(list, p);
+        assert_int_equal(json_is_true(json_object_get(one, "fits")), p == 0);
+        assert_int_equal(json_integer_value(json_object_get(one, "vram_bytes")), p ? 64 << 20 : 1 << 30);
+        assert_true(json_is_array(json_object_get(one, "components")));
+        for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+            json_t *value = json_object_get(one, keys[k]);
+            assert_true(p ? json_is_null(value) : json_is_number(value));
+        }
+    }
+    json_decref(plan);
+    run_free(&run);
+}
+
 // A model is needed as soon as memory is asked for; config.json is all of it that is read.
 static void test_plan(void **state) {
     (void)state;
@@ -92,6 +116,7 @@ static void test_plan(void **state) {
     assert_true(json_integer_value(json_object_get(plan, "workspace_bytes")) > 0);
     json_decref(plan);
     run_free(&run);
+    plans_have_the_same_keys(folder);
     ends_with_error(RUN("plan", folder, "lisa_activated_layers=4"), 2,
                     "lisa: error: lisa_activated_layers: 4 is more than the model's 3 layers\n"
                     "HINT: choose 0 to 3, or train all of them with finetuning_type=full\n");
