@@ -5,26 +5,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-void parity_open(Parity *parity) {
+Parity parity;
+
+int parity_open(void **state) {
+    (void)state;
     Error error = {0};
-    *parity = (Parity){0};
-    parity->cuda = backend_cuda_create(0, 1, &error);
-    check(parity->cuda != NULL, &error);
-    parity->rounded = backend_cpu_create(1, true, &error);
-    check(parity->rounded != NULL, &error);
-    parity->exact = backend_cpu_create(1, false, &error);
-    check(parity->exact != NULL, &error);
+    parity.cuda = backend_cuda_create(0, 1, &error);
+    check(parity.cuda != NULL, &error);
+    parity.rounded = backend_cpu_create(1, true, &error);
+    check(parity.rounded != NULL, &error);
+    parity.exact = backend_cpu_create(1, false, &error);
+    check(parity.exact != NULL, &error);
+    return 0;
 }
 
-void parity_close(Parity *parity) {
+int parity_close(void **state) {
+    (void)state;
     Error error = {0};
-    bool good = parity->cuda->check(parity->cuda, &error);
-    parity->cuda->destroy(parity->cuda);
-    parity->rounded->destroy(parity->rounded);
-    parity->exact->destroy(parity->exact);
-    if (good && !emulator_errors()) return;
+    bool good = parity.cuda->check(parity.cuda, &error);
+    parity.cuda->destroy(parity.cuda);
+    parity.rounded->destroy(parity.rounded);
+    parity.exact->destroy(parity.exact);
+    if (good && !emulator_errors()) return 0;
     fprintf(stderr, "%s\n%ld faults in kernels: %s\n", error.text, emulator_errors(), emulator_first_error());
-    exit(EXIT_FAILURE); // not fail_msg: a program passes in spite of what fails in a group's teardown
+    exit(EXIT_FAILURE); // a program passes in spite of what fails in a group's teardown
 }
 
 // ---- moving data -------------------------------------------------------------------------------------------------
@@ -150,9 +154,9 @@ void check_rule(const char *what, const float *cuda, const float *rounded, const
                  (long long)at, (double)cuda[at], reference[at], worst, allowed, lost);
 }
 
-void parity_run_orders(const Parity *parity, ParityRun *run, void *context, Results *results) {
+void parity_run_orders(ParityRun *run, void *context, Results *results) {
     static const EmulatorThreadOrder orders[] = {THREADS_FORWARD, THREADS_REVERSE, THREADS_RANDOM};
-    Backend *b = parity->cuda;
+    Backend *b = parity.cuda;
     *results = (Results){0};
     for (int i = 0; i < 3; i++) {
         Results again = {0};
@@ -169,11 +173,11 @@ void parity_run_orders(const Parity *parity, ParityRun *run, void *context, Resu
     emulator_thread_order(THREADS_FORWARD, 0);
 }
 
-void parity_check(const Parity *parity, const char *what, ParityRun *run, void *context, double *const *references,
-                  const double *factors, int outputs) {
+void parity_check(const char *what, ParityRun *run, void *context, double *const *references, const double *factors,
+                  int outputs) {
     Results cuda, rounded = {0};
-    parity_run_orders(parity, run, context, &cuda);
-    run(context, parity->rounded, &rounded);
+    parity_run_orders(run, context, &cuda);
+    run(context, parity.rounded, &rounded);
     assert_int_equal(cuda.count, outputs);
     assert_int_equal(rounded.count, outputs);
     for (int i = 0; i < outputs; i++) {
@@ -186,10 +190,10 @@ void parity_check(const Parity *parity, const char *what, ParityRun *run, void *
     results_free(&rounded);
 }
 
-void parity_check_equal(const Parity *parity, const char *what, ParityRun *run, void *context) {
+void parity_check_equal(const char *what, ParityRun *run, void *context) {
     Results cuda, exact = {0};
-    parity_run_orders(parity, run, context, &cuda);
-    run(context, parity->exact, &exact);
+    parity_run_orders(run, context, &cuda);
+    run(context, parity.exact, &exact);
     assert_int_equal(cuda.count, exact.count);
     for (int i = 0; i < cuda.count; i++) {
         assert_int_equal(cuda.sizes[i], exact.sizes[i]);
@@ -202,4 +206,12 @@ void parity_check_equal(const Parity *parity, const char *what, ParityRun *run, 
     }
     results_free(&cuda);
     results_free(&exact);
+}
+
+void parity_assert_no_bank_conflicts(long least) {
+    long phases, conflicts;
+    if (!emulator_present()) skip();
+    emulator_ldmatrix(&phases, &conflicts);
+    assert_true(phases > least);
+    assert_int_equal(conflicts, 0);
 }

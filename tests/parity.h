@@ -12,15 +12,18 @@
 #define PARITY_FORWARD  2.0 // factor of the rule for results
 #define PARITY_GRADIENT 3.0 // and for gradients
 
-// The backends of a test: made once per program, freed with parity_close, which also fails the test when the emulation
-// reported anything.
+// The backends of a test program.
 typedef struct Parity {
     Backend *cuda;    // the emulated card, or the real one
     Backend *rounded; // the CPU backend, outputs rounded to bf16
     Backend *exact;   // the CPU backend in float
 } Parity;
-void parity_open(Parity *parity);
-void parity_close(Parity *parity);
+extern Parity parity; // between the two
+
+// Set-up and tear-down of the program's group of tests. The latter ends the program as failed when the emulation has
+// reported anything.
+int parity_open(void **state);
+int parity_close(void **state);
 
 // ---- moving data -------------------------------------------------------------------------------------------------
 
@@ -58,16 +61,20 @@ void take_bits(Results *results, Backend *b, const void *device, int64_t count);
 typedef void ParityRun(void *context, Backend *b, Results *results);
 
 // Runs it on the CUDA backend in three thread orders, and fails unless all bits are equal; the results of the first.
-void parity_run_orders(const Parity *parity, ParityRun *run, void *context, Results *results);
+void parity_run_orders(ParityRun *run, void *context, Results *results);
 
 // All of it: the orders, the rounding CPU backend, and the rule for output i against reference[i] with factors[i].
 // factor 0: within 1e-5 x max|reference| (fp32 outputs). A NULL reference is not compared.
-void parity_check(const Parity *parity, const char *what, ParityRun *run, void *context, double *const *references,
-                  const double *factors, int outputs);
+void parity_check(const char *what, ParityRun *run, void *context, double *const *references, const double *factors,
+                  int outputs);
 
 // For operations that give equal bits on all backends: the orders, and the results of the float CPU backend.
-void parity_check_equal(const Parity *parity, const char *what, ParityRun *run, void *context);
+void parity_check_equal(const char *what, ParityRun *run, void *context);
 
 // The rule alone.
 void check_rule(const char *what, const float *cuda, const float *rounded, const double *reference, int64_t count,
                 double factor);
+
+// Fails the test when reads of tiles (ldmatrix) had to be repeated for a bank conflict: a property of speed that needs
+// no card. least: so many rows of 8 have been read at least. Skips the test on a real card.
+void parity_assert_no_bank_conflicts(long least);

@@ -13,9 +13,7 @@ void queue_order(int order) {
     emulator_queue_order(order == 0 ? QUEUES_EARLY : order == 1 ? QUEUES_LATE : QUEUES_RANDOM, (uint64_t)order);
 }
 
-// Whether the training, in a process of its own, comes to another end or is reported when its n-th wait is left out;
-// n 0: none is. What a kernel does with indices that have not arrived may be anything, a crash too.
-static bool noticed(SameTraining training, const void *context, int order, long n) {
+bool training_is_noticed(SameTraining training, const void *context, int order) {
     fflush(NULL);
     pid_t child = fork();
     assert_true(child >= 0);
@@ -24,7 +22,6 @@ static bool noticed(SameTraining training, const void *context, int order, long 
         emulator_end_at_fault();
         if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(2);
         queue_order(order);
-        emulator_skip_event_wait(n);
         _exit(!training(context));
     }
     int status;
@@ -32,8 +29,16 @@ static bool noticed(SameTraining training, const void *context, int order, long 
     return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
 }
 
+// n: the wait that is left out.
+static bool noticed(SameTraining training, const void *context, int order, long n) {
+    emulator_skip_event_wait(n);
+    bool seen = training_is_noticed(training, context, order);
+    emulator_skip_event_wait(0);
+    return seen;
+}
+
 void assert_every_wait_needed(SameTraining training, const void *context, long waits) {
-    for (int order = 0; order < ORDERS; order++) assert_false(noticed(training, context, order, 0));
+    for (int order = 0; order < ORDERS; order++) assert_false(training_is_noticed(training, context, order));
     for (long n = 1; n <= waits; n++) {
         bool seen = false;
         for (int order = 0; !seen && order < ORDERS_IN_ALL; order++) seen = noticed(training, context, order, n);

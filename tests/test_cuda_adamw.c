@@ -6,20 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Parity parity;
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 // ---- some steps of a slot ------------------------------------------------------------------------------------------
 
 // A slot that lies `offset` elements into its arrays; as many elements follow it. Those must stay as they are.
@@ -126,7 +112,7 @@ static void same_bits(const Case *c, const Results *card, const Results *cpu) {
 // On the card in three thread orders and on the CPU, compared bit for bit.
 static void compare(Case c, ParityRun *run) {
     Results card, cpu = {0};
-    parity_run_orders(&parity, run, &c, &card);
+    parity_run_orders(run, &c, &card);
     run(&c, parity.exact, &cpu);
     same_bits(&c, &card, &cpu);
     results_free(&card), results_free(&cpu);
@@ -191,14 +177,14 @@ static void a_skipped_step_changes_nothing(void **state) {
     Results before = {0}, after;
     run_steps(&c, parity.cuda, &before);
     c.steps = 1, c.skip = 1;
-    parity_run_orders(&parity, run_steps, &c, &after);
+    parity_run_orders(run_steps, &c, &after);
     same_bits(&c, &after, &before);
     results_free(&after);
     c.bf16_moments = true, c.steps = 0;
     results_free(&before);
     run_steps(&c, parity.cuda, &before);
     c.steps = 1;
-    parity_run_orders(&parity, run_steps, &c, &after);
+    parity_run_orders(run_steps, &c, &after);
     same_bits(&c, &after, &before);
     results_free(&after);
     c.skip = 0;
@@ -251,5 +237,5 @@ int main(void) {
         cmocka_unit_test(a_skipped_step_changes_nothing),  cmocka_unit_test(a_nan_is_seen_in_the_weight),
         cmocka_unit_test(a_freeze_draws_the_cpus_numbers),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

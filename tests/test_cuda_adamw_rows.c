@@ -7,20 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static Parity parity;
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 // A table that lies `offset` elements into its arrays; as many elements follow it. Those must stay as they are.
 typedef struct Case {
     int64_t rows, d;
@@ -143,7 +129,7 @@ static void compare(Case c) {
     snprintf(what, sizeof what, "%d of %d rows of %d at %d", (int)c.listed, (int)c.rows, (int)c.d, (int)c.offset);
     for (int i = 0; i < 2; i++) {
         c.bf16_moments = i == 1;
-        parity_check_equal(&parity, what, run_rows, &c);
+        parity_check_equal(what, run_rows, &c);
     }
 }
 
@@ -215,5 +201,5 @@ int main(void) {
         cmocka_unit_test(every_row_gives_what_the_dense_update_gives),
         cmocka_unit_test(a_skipped_step_changes_nothing),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

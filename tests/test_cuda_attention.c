@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Parity parity;
-
 // What a case gives: outputs of the operations, in this order.
 enum { OUT, LSE, DQ, DK, DV, OUTPUTS };
 
@@ -96,7 +94,7 @@ static void check_case(const AttentionCase *c, float magnitude) {
     snprintf(name, sizeof name, "head_dim %d, heads %d/%d, window %d, sequences %d, the first %d", c->head_dim,
              c->heads, c->kv_heads, c->window, c->sequences, c->lengths[0]);
     Work work = {&batch, largest};
-    parity_check(&parity, name, run, &work, references, factors, OUTPUTS);
+    parity_check(name, run, &work, references, factors, OUTPUTS);
     for (int i = DQ; i < OUTPUTS; i++) free(references[i]);
     attention_reference_free(&r);
     attention_batch_free(&batch);
@@ -230,25 +228,15 @@ static void wide_window_is_none(void **state) {
 // The tiles of every width are read without bank conflicts: a property of speed that needs no card.
 static void no_bank_conflicts(void **state) {
     (void)state;
-    if (!emulator_present()) skip();
-    long phases, conflicts;
-    emulator_ldmatrix(&phases, &conflicts);
-    assert_true(phases > 100000);
-    assert_int_equal(conflicts, 0);
-}
-
-static void no_faults(void **state) {
-    (void)state;
-    parity_close(&parity);
+    parity_assert_no_bank_conflicts(100000);
 }
 
 int main(void) {
-    parity_open(&parity);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_double),      cmocka_unit_test(large_scores),
         cmocka_unit_test(tail_is_zero),        cmocka_unit_test(no_tokens),
         cmocka_unit_test(wide_window_is_none), cmocka_unit_test(odd_heads_are_a_fault),
-        cmocka_unit_test(no_bank_conflicts),   cmocka_unit_test(no_faults),
+        cmocka_unit_test(no_bank_conflicts),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -6,20 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Parity parity;
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 // ---- a chunk of logits ---------------------------------------------------------------------------------------------
 
 typedef struct Chunk {
@@ -91,7 +77,7 @@ static void compare(Chunk *c) {
     snprintf(name, sizeof name, "%lld x %lld of %lld", (long long)c->count, (long long)c->vocabulary,
              (long long)c->stride);
     c->gradient = true;
-    parity_check(&parity, name, run, c, (double *const[]){losses, gradient}, (const double[]){0, PARITY_GRADIENT}, 2);
+    parity_check(name, run, c, (double *const[]){losses, gradient}, (const double[]){0, PARITY_GRADIENT}, 2);
     free(losses), free(gradient);
 }
 
@@ -142,7 +128,7 @@ static void losses_alone_leave_the_logits(void **state) {
     Results with = {0}, without, kept = {0}, fresh = {0};
     run(&c, b, &with);
     c.gradient = false;
-    parity_run_orders(&parity, run, &c, &without);
+    parity_run_orders(run, &c, &without);
     assert_memory_equal(with.values[0], without.values[0], (size_t)c.count * sizeof(float));
     void *logits = upload(b, &c), *labels = device_bytes(b, c.labels, (size_t)c.count * sizeof *c.labels);
     float *losses = device_empty(b, (size_t)c.count * sizeof *losses);
@@ -177,5 +163,5 @@ int main(void) {
         cmocka_unit_test(rising_logits_lose_nothing),          cmocka_unit_test(losses_alone_leave_the_logits),
         cmocka_unit_test(what_is_not_finite_reaches_the_loss),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -118,14 +118,14 @@ static void check_places(Backend *b, bool tied) {
 }
 
 static void places_change_no_bit(void **state) {
-    Parity *parity = *state;
-    check_places(parity->exact, false);
-    check_places(parity->exact, true);
-    check_places(parity->cuda, false);
+    (void)state;
+    check_places(parity.exact, false);
+    check_places(parity.exact, true);
+    check_places(parity.cuda, false);
     emulator_queue_order(QUEUES_RANDOM, 5);
-    check_places(parity->cuda, true);
+    check_places(parity.cuda, true);
     emulator_queue_order(QUEUES_LATE, 0);
-    check_places(parity->cuda, false);
+    check_places(parity.cuda, false);
     emulator_queue_order(QUEUES_EARLY, 0);
 }
 
@@ -155,26 +155,12 @@ static void check_groups(Backend *b, const StorePlaces *places) {
 }
 
 static void tokens_of_a_call_equal_tokens_one_by_one(void **state) {
-    Parity *parity = *state;
-    StorePlaces streamed = {.streamed = LAYERS, .embedding_on_host = true};
-    check_groups(parity->exact, NULL);
-    check_groups(parity->exact, &streamed);
-    check_groups(parity->cuda, NULL);
-    check_groups(parity->cuda, &streamed);
-}
-
-static Parity parity;
-
-static int setup(void **state) {
-    parity_open(&parity);
-    *state = &parity;
-    return 0;
-}
-
-static int teardown(void **state) {
     (void)state;
-    parity_close(&parity);
-    return 0;
+    StorePlaces streamed = {.streamed = LAYERS, .embedding_on_host = true};
+    check_groups(parity.exact, NULL);
+    check_groups(parity.exact, &streamed);
+    check_groups(parity.cuda, NULL);
+    check_groups(parity.cuda, &streamed);
 }
 
 int main(void) {
@@ -182,5 +168,5 @@ int main(void) {
         cmocka_unit_test(places_change_no_bit),
         cmocka_unit_test(tokens_of_a_call_equal_tokens_one_by_one),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

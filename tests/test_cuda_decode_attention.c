@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static Parity parity;
-
 typedef struct Case {
     int heads, kv_heads, head_dim, window;
     int64_t length;
@@ -67,7 +65,7 @@ static void check_case(const Case *c) {
     snprintf(name, sizeof name, "head_dim %d, heads %d/%d, window %d, length %d", c->head_dim, c->heads, c->kv_heads,
              c->window, (int)c->length);
     const double factor = PARITY_FORWARD;
-    parity_check(&parity, name, run, &work, &reference, &factor, 1);
+    parity_check(name, run, &work, &reference, &factor, 1);
     free(reference), free(work.q), free(work.keys), free(work.values);
 }
 
@@ -114,25 +112,14 @@ static void large_scores(void **state) {
 
 static void no_bank_conflicts(void **state) {
     (void)state;
-    if (!emulator_present()) skip();
-    long phases, conflicts;
-    emulator_ldmatrix(&phases, &conflicts);
-    assert_true(phases > 10000);
-    assert_int_equal(conflicts, 0);
-}
-
-static void no_faults(void **state) {
-    (void)state;
-    parity_close(&parity);
+    parity_assert_no_bank_conflicts(10000);
 }
 
 int main(void) {
-    parity_open(&parity);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lengths),      cmocka_unit_test(head_dims),
         cmocka_unit_test(groups),       cmocka_unit_test(several_tiles_in_a_split),
         cmocka_unit_test(large_scores), cmocka_unit_test(no_bank_conflicts),
-        cmocka_unit_test(no_faults),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -5,20 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Parity parity;
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 // ---- one layer ---------------------------------------------------------------------------------------------------
 
 typedef struct Layer {
@@ -137,9 +123,9 @@ static void products_keep_the_rule(void **state) {
         Layer l = make_layer(SHAPES[i][0], SHAPES[i][1], SHAPES[i][2], SHAPES[i][3]);
         char name[96];
         snprintf(name, sizeof name, "linear %lld x %lld x %lld", (long long)l.tokens, (long long)l.n, (long long)l.k);
-        parity_check(&parity, name, run_forward, &l, (double *[]){l.out, l.full_out, l.full_out}, forward, 3);
-        parity_check(&parity, name, run_backward, &l, (double *[]){l.dx, l.new_gradient, l.new_dbias, l.new_gradient},
-                     backward, 4);
+        parity_check(name, run_forward, &l, (double *[]){l.out, l.full_out, l.full_out}, forward, 3);
+        parity_check(name, run_backward, &l, (double *[]){l.dx, l.new_gradient, l.new_dbias, l.new_gradient}, backward,
+                     4);
         free_layer(&l);
     }
 }
@@ -197,5 +183,5 @@ int main(void) {
         cmocka_unit_test(micro_batches_accumulate),
         cmocka_unit_test(the_library_is_timed),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -202,8 +202,8 @@ static void check_gradients(const char *what, const Model models[3]) {
 }
 
 static void test_logits_and_gradients(void **state) {
-    Parity *parity = *state;
-    Backend *const backends[3] = {parity->cuda, parity->rounded, parity->exact};
+    (void)state;
+    Backend *const backends[3] = {parity.cuda, parity.rounded, parity.exact};
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         ModelConfig config = config_of(&variants[v]);
         Dataset data = tiny_dataset(3, 40, config.vocabulary, 11);
@@ -254,8 +254,8 @@ static float *generate(Backend *b, const ModelConfig *config, const int32_t *ids
 }
 
 static void test_generation(void **state) {
-    Parity *parity = *state;
-    Backend *const backends[3] = {parity->cuda, parity->rounded, parity->exact};
+    (void)state;
+    Backend *const backends[3] = {parity.cuda, parity.rounded, parity.exact};
     int32_t ids[TOKENS];
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         ModelConfig config = config_of(&variants[v]);
@@ -267,24 +267,10 @@ static void test_generation(void **state) {
     }
 }
 
-static Parity parity;
-
-static int setup(void **state) {
-    parity_open(&parity);
-    *state = &parity;
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits_and_gradients),
         cmocka_unit_test(test_generation),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

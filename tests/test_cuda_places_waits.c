@@ -1,16 +1,11 @@
 // test_cuda_places_waits.c - with weights, state and inputs on the host, every line that makes a stream or the host
 // wait for an event is needed: without its waits the checked emulation reports a race, or the training ends otherwise.
 //
-// A line is known by where its call returns to. The training with a line's waits left out runs in a process of its own,
-// for what it does may be anything.
+// A line is known by where its call returns to.
 #include "tests/emulator/emulator.h"
 #include "tests/places.h"
 #include "tests/queue_orders.h"
 #include "tests/support.h"
-#include <stdio.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define STEPS     2 // a redraw in each
 #define LINES_MAX 64
@@ -66,41 +61,36 @@ static PlacesOutcome train(const Places *row) {
     return outcome;
 }
 
-// line -1: none is left out.
-static bool is_noticed_in(int order, const Places *row, const PlacesOutcome *expected, int line) {
-    fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        alarm(120);
-        emulator_end_at_fault();
-        if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr)) _exit(2);
-        queue_order(order);
-        waits.skipped = line;
-        PlacesOutcome outcome = train(row);
-        _exit(!places_same(&outcome, expected));
-    }
-    int status;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+typedef struct Expected {
+    const Places *row;
+    PlacesOutcome outcome;
+} Expected;
+
+static bool same_training(const void *context) {
+    const Expected *expected = context;
+    PlacesOutcome outcome = train(expected->row);
+    return places_same(&outcome, &expected->outcome);
 }
 
 // Where work is done early, the checks of memory see what streams touch without waiting, unless somebody else has read
 // it since; where it is done late, what was not waited for is not there yet. What the host touches is not checked.
-static bool is_noticed(const Places *row, const PlacesOutcome *expected, int line) {
-    bool host = line >= 0 && waits.lines[line].host;
-    return (!host && is_noticed_in(0, row, expected, line)) || is_noticed_in(1, row, expected, line);
+static bool is_noticed(const Expected *expected, int line) {
+    waits.skipped = line;
+    bool noticed = (!waits.lines[line].host && training_is_noticed(same_training, expected, 0)) ||
+                   training_is_noticed(same_training, expected, 1);
+    waits.skipped = -1;
+    return noticed;
 }
 
 static void leave_out_each_line(const Places *row) {
     for (int line = 0; line < waits.count; line++) waits.lines[line].used = false;
-    PlacesOutcome expected = train(row);
-    assert_false(is_noticed(row, &expected, -1));
+    Expected expected = {row, train(row)};
+    for (int order = 0; order <= 1; order++) assert_false(training_is_noticed(same_training, &expected, order));
     for (int line = 0; line < waits.count; line++) {
         Line *l = &waits.lines[line];
-        if (l->used && !l->noticed) l->noticed = is_noticed(row, &expected, line);
+        if (l->used && !l->noticed) l->noticed = is_noticed(&expected, line);
     }
-    places_outcome_free(&expected);
+    places_outcome_free(&expected.outcome);
 }
 
 static void every_line_that_waits_is_needed(void **state) {

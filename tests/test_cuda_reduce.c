@@ -5,20 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Parity parity;
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 // ---- squares -----------------------------------------------------------------------------------------------------
 
 // The tree that kernels/cuda/reduce.cu states, so that no change of the kernels changes its sums unnoticed.
@@ -208,5 +194,5 @@ int main(void) {
         cmocka_unit_test(the_clip_is_the_cpus),
         cmocka_unit_test(the_parts_are_added_as_on_the_cpu),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -14,8 +14,6 @@ static const struct {
              {2, 1032, 0}, {3, 4096, 0}, {1, 8200, 0}, {2, 1031, 0}, {3, 7, 0},     {65, 100, 0}, {32, 40, 3}};
 #define CASE_COUNT (sizeof CASES / sizeof *CASES)
 
-static Parity parity;
-
 // What a case gives: outputs of the operations, in this order.
 enum { OUT, RSTD, REBUILT, DX, DX_FROZEN, GAIN_GRADIENT, OUTPUTS };
 
@@ -106,7 +104,7 @@ static void against_fp64(void **state) {
         char what[64];
         Norm n = norm_create(i);
         snprintf(what, sizeof what, "rmsnorm of %lld x %lld", (long long)n.tokens, (long long)n.d);
-        parity_check(&parity, what, run, &n, n.references, factors, OUTPUTS);
+        parity_check(what, run, &n, n.references, factors, OUTPUTS);
         norm_free(&n);
     }
 }
@@ -127,22 +125,10 @@ static void rows_are_independent(void **state) {
     norm_free(&one);
 }
 
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_fp64),
         cmocka_unit_test(rows_are_independent),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

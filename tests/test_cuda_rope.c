@@ -14,8 +14,6 @@ static const struct {
              {7, 5, 5, 80, 0}, {5, 2, 1, 72, 0}, {3, 4, 1, 256, 0}, {5, 4, 2, 64, 1}};
 #define CASE_COUNT (sizeof CASES / sizeof *CASES)
 
-static Parity parity;
-
 typedef struct Rope {
     int64_t tokens, stride, skew;
     int heads, kv_heads, head_dim;
@@ -90,27 +88,15 @@ static void against_fp64(void **state) {
         char what[96];
         snprintf(what, sizeof what, "rope of %lld tokens, %d + %d heads of %d%s", (long long)r.tokens, r.heads,
                  r.kv_heads, r.head_dim, r.inverse ? ", inverse" : "");
-        parity_check(&parity, what, run, &r, &expected, &(double){PARITY_FORWARD}, 1);
+        parity_check(what, run, &r, &expected, &(double){PARITY_FORWARD}, 1);
         free(expected);
         rope_free(&r);
     }
-}
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_fp64),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

@@ -12,8 +12,6 @@ static const struct {
 #define CASE_COUNT (sizeof CASES / sizeof *CASES)
 #define VOCABULARY 61
 
-static Parity parity;
-
 typedef struct Rows {
     int64_t rows, d, skew; // tokens, or rows of the larger matrix
     int32_t ids[200];      // of the tokens
@@ -144,26 +142,14 @@ static void equal_bits(void **state) {
         char what[64];
         Rows r = rows_create(i);
         snprintf(what, sizeof what, "%lld rows of %lld", (long long)r.rows, (long long)r.d);
-        parity_check_equal(&parity, what, run, &r);
+        parity_check_equal(what, run, &r);
         rows_free(&r);
     }
-}
-
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_bits),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

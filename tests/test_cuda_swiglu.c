@@ -11,8 +11,6 @@ static const struct {
 } CASES[] = {{0, 8, 0}, {1, 8, 0}, {3, 24, 0}, {129, 257, 0}, {40, 1536, 0}, {3, 11008, 0}, {129, 40, 0}, {7, 104, 5}};
 #define CASE_COUNT (sizeof CASES / sizeof *CASES)
 
-static Parity parity;
-
 // What a case gives: outputs of the operations, in this order.
 enum { OUT, GRADIENT, OUT_IN_PLACE, OUTPUTS };
 
@@ -84,7 +82,7 @@ static void against_fp64(void **state) {
         char what[64];
         Swiglu s = swiglu_create(CASES[i].tokens, CASES[i].f, CASES[i].skew);
         snprintf(what, sizeof what, "swiglu of %lld x %lld", (long long)s.tokens, (long long)s.f);
-        parity_check(&parity, what, run, &s, s.references, FACTORS, OUTPUTS);
+        parity_check(what, run, &s, s.references, FACTORS, OUTPUTS);
         swiglu_free(&s);
     }
 }
@@ -107,22 +105,10 @@ static void extremes_are_finite(void **state) {
     swiglu_free(&s);
 }
 
-static int open_backends(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int close_backends(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_fp64),
         cmocka_unit_test(extremes_are_finite),
     };
-    return cmocka_run_group_tests(tests, open_backends, close_backends);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }

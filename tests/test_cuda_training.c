@@ -18,8 +18,6 @@
 
 #define CUDA_ILLEGAL_ADDRESS 700
 
-static Parity parity;
-
 static Trainer *make_trainer(Backend *b, const ModelConfig *config, const TrainSettings *settings, LayerKeep keep,
                              int64_t sweep) {
     PassSizes sizes = {
@@ -278,18 +276,6 @@ static void a_fault_ends_the_run(void **state) {
     remove_folder(folder);
 }
 
-static int setup(void **state) {
-    (void)state;
-    parity_open(&parity);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    parity_close(&parity);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_choice_changes_a_bit),
@@ -299,5 +285,5 @@ int main(void) {
         cmocka_unit_test(a_loss_that_is_no_number_ends_the_run),
         cmocka_unit_test(a_fault_ends_the_run),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, parity_open, parity_close);
 }
