@@ -37,7 +37,7 @@ static bool open_bench(Bench *bench, Error *error) {
         bench->config = default_config();
     } else if (options->data.dataset) {
         if (!setup_open(&bench->setup, options, error)) return false;
-        bench->config = *bench->setup.config;
+        bench->config = *model_source_config(bench->setup.source);
     } else {
         bench->source = model_source_open(options->model_name_or_path, options->random_weights, error);
         if (!bench->source) return false;

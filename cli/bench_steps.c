@@ -131,7 +131,7 @@ static bool run_steps(Bench *bench, Error *error) {
 
 static bool read_clock(Bench *bench, Error *error) {
     StepTimes *times = &bench->times;
-    double phases[BENCH_STEPS_MOST][PHASE_COUNT], totals[BENCH_STEPS_MOST] = {0}, sorted[BENCH_STEPS_MOST];
+    double phases[BENCH_STEPS_MOST][PHASE_COUNT] = {{0}}, totals[BENCH_STEPS_MOST] = {0}, sorted[BENCH_STEPS_MOST];
     for (int64_t step = 0; step < times->steps; step++) {
         if (!phase_clock_read(&bench->clock, step, phases[step], error)) return false;
         for (int phase = 0; phase < PHASE_COUNT; phase++) totals[step] += phases[step][phase];

@@ -3,29 +3,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Makes room for `count` items of `size` bytes where *room exist, at least doubling it.
-static bool grow(void *array, int64_t *room, int64_t count, size_t size, Error *error) {
-    if (count <= *room) return true;
+// Makes room for `count` items of `size` bytes where *room exist, at least doubling it. Returns where the memory is
+// now; NULL with a message, and the memory stays as it was.
+static void *grow(void *memory, int64_t *room, int64_t count, size_t size, Error *error) {
+    if (memory && count <= *room) return memory;
     int64_t wanted = *room * 2 > count ? *room * 2 : count < 1024 ? 1024 : count;
-    void **memory = array;
-    void *larger = realloc(*memory, (size_t)wanted * size);
-    if (!larger) return error_memory(error, "the tokens of the data set", (size_t)wanted * size);
-    *memory = larger;
-    *room = wanted;
-    return true;
+    void *larger = realloc(memory, (size_t)wanted * size);
+    if (larger)
+        *room = wanted;
+    else
+        error_memory(error, "the tokens of the data set", (size_t)wanted * size);
+    return larger;
 }
 
 static bool reserve(DatasetBuilder *builder, int64_t count, Error *error) {
     Dataset *dataset = &builder->dataset;
     int64_t used = dataset->starts ? dataset->starts[dataset->count] : 0;
     int64_t starts_room = builder->example_capacity + 1, trained_room = builder->token_capacity;
-    if (!dataset->starts) starts_room = 0;
-    if (!grow(&dataset->starts, &starts_room, dataset->count + 2, sizeof *dataset->starts, error)) return false;
+    int64_t *starts = grow(dataset->starts, &starts_room, dataset->count + 2, sizeof *starts, error);
+    if (!starts) return false;
+    starts[0] = 0;
+    dataset->starts = starts;
     builder->example_capacity = starts_room - 1;
-    dataset->starts[0] = 0;
     // both token arrays have the same room once both have grown
-    if (!grow(&dataset->trained, &trained_room, used + count, sizeof *dataset->trained, error)) return false;
-    return grow(&dataset->ids, &builder->token_capacity, used + count, sizeof *dataset->ids, error);
+    uint8_t *trained = grow(dataset->trained, &trained_room, used + count, sizeof *trained, error);
+    if (!trained) return false;
+    dataset->trained = trained;
+    int32_t *ids = grow(dataset->ids, &builder->token_capacity, used + count, sizeof *ids, error);
+    if (!ids) return false;
+    dataset->ids = ids;
+    return true;
 }
 
 bool dataset_builder_add(DatasetBuilder *builder, const int32_t *ids, const uint8_t *trained, int64_t count,

@@ -134,9 +134,9 @@ static bool add_named(DataSources *sources, Entry *entry, const json_t *value, E
     const char *folder = entry->settings->dataset_dir;
     snprintf(where, sizeof where, "%s/dataset_info.json: %s", folder, entry->name);
     if (!dataset_info_read(value, where, &info, error)) return false;
-    entry->info = &info;
     char *path = info.file_name[0] == '/' ? strdup(info.file_name) : path_join(folder, info.file_name);
     if (!path) return error_memory(error, "the list of data files", strlen(info.file_name));
+    entry->info = &info;
     bool ok = add_path(sources, entry, path, error) || error_context(error, "%s", where);
     entry->info = NULL;
     free(path);

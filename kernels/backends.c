@@ -11,7 +11,7 @@
 static int card_number(const char *device) {
     char *end;
     if (!strcmp(device, "cuda")) return 0;
-    if (strncmp(device, "cuda:", 5) || device[5] < '0' || device[5] > '9') return -1;
+    if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9') return -1;
     unsigned long number = strtoul(device + 5, &end, 10);
     return *end || number > 1000 ? -1 : (int)number;
 }
