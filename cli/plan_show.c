@@ -184,71 +184,65 @@ static const char *place(bool host) {
     return host ? "host" : "device";
 }
 
-static void fill_cell(char text[32], const ShownPlan *s, TableRow row) {
+// The cell where it is a word; NULL where it is a number.
+static const char *word_of(const ShownPlan *s, TableRow row) {
     const Plan *p = &s->plan;
-    int L = s->request.config->layers;
-    bool tied = s->request.config->tied, shared = p->state.shared_gradient && !p->fused_update;
     int64_t hide = p->estimate.tokens_to_hide_link;
     switch (row) {
-    case ROW_VRAM:
-        snprintf(text, 32, "%.0f", mib(p->limit));
-        break;
-    case ROW_DEVICE:
-        snprintf(text, 32, "%.1f", mib(device_total(p)));
-        break;
-    case ROW_HOST:
-        snprintf(text, 32, "%.1f", mib(p->pinned_bytes + p->host_bytes));
-        break;
-    case ROW_DISK:
-        snprintf(text, 32, "%.1f", mib(p->disk_bytes));
-        break;
-    case ROW_RESIDENT:
-        snprintf(text, 32, "%d/%d", L - p->store.streamed, L);
-        break;
-    case ROW_TOKENS:
-        snprintf(text, 32, "%lld", (long long)p->sizes.tokens);
-        break;
-    case ROW_SWEEP:
-        snprintf(text, 32, "%lld", (long long)p->sizes.sweep);
-        break;
-    case ROW_KEEP_ALL:
-        snprintf(text, 32, "%d", p->sizes.keep_all);
-        break;
-    case ROW_KEEP_ATTENTION:
-        snprintf(text, 32, "%d", p->sizes.keep_attention);
-        break;
     case ROW_INPUTS:
-        snprintf(text, 32, "%s", place(p->sizes.inputs == INPUTS_ON_HOST));
-        break;
+        return place(p->sizes.inputs == INPUTS_ON_HOST);
     case ROW_EMBEDDING:
-        snprintf(text, 32, "%s", place(p->store.embedding_on_host));
-        break;
+        return place(p->store.embedding_on_host);
     case ROW_HEAD:
-        snprintf(text, 32, "%s", tied ? "-" : place(p->state.head_on_host));
-        break;
+        return s->request.config->tied ? "-" : place(p->state.head_on_host);
     case ROW_LAYERS:
-        snprintf(text, 32, "%s", place(p->state.layers_on_host));
-        break;
+        return place(p->state.layers_on_host);
     case ROW_GRADIENTS:
-        snprintf(text, 32, "%s", place(shared));
-        break;
+        return place(p->state.shared_gradient && !p->fused_update);
     case ROW_RATES:
-        snprintf(text, 32, "%s", s->rates.name);
-        break;
-    case ROW_SPEED:
-        snprintf(text, 32, "%.0f", p->estimate.tokens_per_second);
-        break;
+        return s->rates.name;
     case ROW_HIDE:
-        if (hide == INT64_MAX)
-            snprintf(text, 32, "never");
-        else if (hide == 0)
-            snprintf(text, 32, "-");
-        else
-            snprintf(text, 32, "%lld", (long long)hide);
-        break;
-    case ROW_COUNT:
-        break;
+        return hide == INT64_MAX ? "never" : hide == 0 ? "-" : NULL;
+    default:
+        return NULL;
     }
+}
+
+static double number_of(const Plan *p, TableRow row) {
+    switch (row) {
+    case ROW_VRAM:
+        return mib(p->limit);
+    case ROW_DEVICE:
+        return mib(device_total(p));
+    case ROW_HOST:
+        return mib(p->pinned_bytes + p->host_bytes);
+    case ROW_DISK:
+        return mib(p->disk_bytes);
+    case ROW_TOKENS:
+        return (double)p->sizes.tokens;
+    case ROW_SWEEP:
+        return (double)p->sizes.sweep;
+    case ROW_KEEP_ALL:
+        return p->sizes.keep_all;
+    case ROW_KEEP_ATTENTION:
+        return p->sizes.keep_attention;
+    case ROW_SPEED:
+        return p->estimate.tokens_per_second;
+    default:
+        return (double)p->estimate.tokens_to_hide_link;
+    }
+}
+
+static void fill_cell(char text[32], const ShownPlan *s, TableRow row) {
+    const char *word = word_of(s, row);
+    int layers = s->request.config->layers;
+    bool tenths = row == ROW_DEVICE || row == ROW_HOST || row == ROW_DISK;
+    if (word)
+        snprintf(text, 32, "%s", word);
+    else if (row == ROW_RESIDENT)
+        snprintf(text, 32, "%d/%d", layers - s->plan.store.streamed, layers);
+    else
+        snprintf(text, 32, "%.*f", tenths, number_of(&s->plan, row));
 }
 
 void plan_show_side_by_side(const ShownPlan *shown, int count) {

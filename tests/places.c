@@ -79,10 +79,13 @@ void places_assert_covered(const PlacesCover *cover) {
                     assert_int_equal(cover->covered[a][b][x][y], cover->possible[a][b][x][y]);
 }
 
-Places places_on_device(const Places *row, int *training) {
-    int model = row->value[PLACE_MODEL], bits = row->value[PLACE_BITS];
-    *training = model + 4 * bits;
-    return (Places){.value = {[PLACE_MODEL] = model, [PLACE_BITS] = bits}};
+int places_training(const Places *row) {
+    return row->value[PLACE_MODEL] + options[PLACE_MODEL] * row->value[PLACE_BITS];
+}
+
+Places places_on_device(int training) {
+    int models = options[PLACE_MODEL];
+    return (Places){.value = {[PLACE_MODEL] = training % models, [PLACE_BITS] = training / models}};
 }
 
 Places places_on_host(int streamed, bool shared, int model) {
@@ -152,14 +155,14 @@ Plan places_plan(const Places *row) {
     return plan;
 }
 
-static double evaluate(Trainer *trainer, const Dataset *data) {
+double places_evaluate(Trainer *trainer, const Dataset *data, int64_t sequences) {
     Error error = {0};
     MicroBatch batch;
     double loss;
     int64_t targets;
     check(micro_batch_create(&batch, trainer->plan.sizes.tokens, &error), &error);
     trainer_evaluate_begin(trainer);
-    for (int64_t s = 0; s < 3; s++) {
+    for (int64_t s = 0; s < sequences; s++) {
         micro_batch_clear(&batch);
         assert_true(micro_batch_add(&batch, data, s));
         micro_batch_finish(&batch);
@@ -213,9 +216,9 @@ PlacesOutcome places_train(Backend *b, const Places *row, int64_t steps) {
     assert_int_equal(trainer->pinned.peak, trainer->plan.pinned_bytes);
     assert_int_equal(trainer->host.peak, trainer->plan.host_bytes);
     tiny_steps(trainer, &data, PLACES_BATCH, 0, middle);
-    if (!quick) outcome.evaluated[0] = evaluate(trainer, &data);
+    if (!quick) outcome.evaluated[0] = places_evaluate(trainer, &data, 3);
     outcome.report = tiny_steps(trainer, &data, PLACES_BATCH, middle, steps);
-    outcome.evaluated[1] = evaluate(trainer, &data);
+    outcome.evaluated[1] = places_evaluate(trainer, &data, 3);
     take_state(&outcome, trainer);
     tiny_trainer_free(trainer);
     dataset_free(&data);

@@ -40,8 +40,9 @@ bool places_next(PlacesCover *cover, Places *row);
 void places_assert_covered(const PlacesCover *cover); // fails the test unless every possible pair is
 // Whether the choices go together.
 bool places_legal(const Places *row);
-// The same training with everything on the device, and which of PLACES_TRAININGS it is.
-Places places_on_device(const Places *row, int *training);
+// Which of PLACES_TRAININGS a row is, and that training with everything on the device.
+int places_training(const Places *row);
+Places places_on_device(int training);
 // Inputs, E (not a tied one), H and the layers' state on the host, layers keep their input alone, a sweep of all.
 Places places_on_host(int streamed, bool shared, int model);
 void places_in_words(const Places *row, char text[160]);
@@ -68,6 +69,8 @@ typedef struct PlacesOutcome {
 // says. Free with places_outcome_free.
 PlacesOutcome places_train(Backend *backend, const Places *row, int64_t steps);
 void places_outcome_free(PlacesOutcome *outcome);
+// The loss of the first sequences, each by itself.
+double places_evaluate(Trainer *trainer, const Dataset *data, int64_t sequences);
 // Whether both are the same to the bit.
 bool places_same(const PlacesOutcome *a, const PlacesOutcome *b);
 // Fails the test with what differs unless places_same; row: for the message.

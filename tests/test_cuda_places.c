@@ -17,8 +17,8 @@ static void places_change_no_bit(void **state) {
     int rows = 0;
     for (Places row; places_next(&cover, &row); rows++) {
         if ((emulator_checked() || built_with_sanitizer()) && rows % 7) continue;
-        int training;
-        Places plain = places_on_device(&row, &training);
+        int training = places_training(&row);
+        Places plain = places_on_device(training);
         if (!expected[training].weights) expected[training] = places_train(b, &plain, STEPS);
         PlacesOutcome outcome = places_train(b, &row, STEPS);
         places_in_words(&row, text);

@@ -29,8 +29,7 @@ static void the_order_of_queues_changes_no_bit(void **state) {
     int first = emulator_checked() || built_with_sanitizer() ? 2 : 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         queue_order(0);
-        int training;
-        Places plain = places_on_device(&rows[i], &training);
+        Places plain = places_on_device(places_training(&rows[i]));
         PlacesOutcome expected = train_on_card(&plain, STEPS);
         for (int order = first; order <= 2; order++) {
             queue_order(order < 2 ? order : 2 + (int)i);

@@ -13,15 +13,16 @@ static void places_change_no_bit(void **state) {
     check(b, &error);
     PlacesOutcome expected[PLACES_TRAININGS];
     for (int training = 0; training < PLACES_TRAININGS; training++) {
-        Places plain = {.value = {[PLACE_MODEL] = training % 4, [PLACE_BITS] = training / 4}};
+        Places plain = places_on_device(training);
         expected[training] = places_train(b, &plain, STEPS);
     }
     PlacesCover cover = places_cover();
     int rows = 0;
     for (Places row; places_next(&cover, &row); rows++)
         for (int training = 0; training < PLACES_TRAININGS; training++) {
-            row.value[PLACE_MODEL] = training % 4;
-            row.value[PLACE_BITS] = training / 4;
+            Places plain = places_on_device(training);
+            row.value[PLACE_MODEL] = plain.value[PLACE_MODEL];
+            row.value[PLACE_BITS] = plain.value[PLACE_BITS];
             if (!places_legal(&row)) continue;
             PlacesOutcome outcome = places_train(b, &row, STEPS);
             places_assert_same(&outcome, &expected[training], &row);

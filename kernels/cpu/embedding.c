@@ -1,4 +1,4 @@
-// embedding.c - rows of the embedding table, and the gradient of the rows that occurred.
+// embedding.c - rows of the embedding table, the gradient of the rows that occurred, and compact rows added to a table.
 #include "kernels/cpu/vector_math.h"
 
 typedef struct Embedding {
